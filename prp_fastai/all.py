@@ -1,0 +1,1 @@
+"Everything, for interactive use: `from prp_fastai.all import *`"
