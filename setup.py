@@ -11,7 +11,7 @@ statuses = ['Planning', 'Pre-Alpha', 'Alpha', 'Beta', 'Production/Stable', 'Matu
 setup(
     install_requires=cfg['requirements'].split(),
     extras_require={k.removesuffix('_requirements'): v.split() for k,v in cfg.items() if k.endswith('_requirements')},
-    entry_points={'console_scripts': cfg['console_scripts'].split()},
+    entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': ['prp_fastai=prp_fastai._modidx:d']},
     classifiers=[f"Development Status :: {cfg['status']} - {statuses[int(cfg['status'])-1]}",
                  f"Intended Audience :: {cfg['audience']}", f"Natural Language :: {cfg['language']}",
                  'Programming Language :: Python :: 3'])

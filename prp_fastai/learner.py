@@ -43,10 +43,10 @@ def prp_splitter(
     ids = set(map(id, last))
     return L([p for p in params(model) if id(p) not in ids], last).filter(len)
 
-# %% ../nbs/23_learner.ipynb #4997f725
+# %% ../nbs/23_learner.ipynb #7c9beb50
 def _tfm(dls, cls): return first(dls.valid.after_item.fs, risinstance(cls))
 
-@delegates(Learner.__init__)
+@delegates(Learner.__init__, but=['loss_func','splitter','wd_bn_bias'])
 def prp_learner(
     dls:PRPDataLoaders, # What to learn from
     arch='c3d', # Encoder, as `create_encoder` takes it: a name, a function of `width`, a module
@@ -68,7 +68,7 @@ def prp_learner(
     parts = dict(rate=[rate_accuracy, LossPart('loss_d')], recon=[LossPart('loss_g')])
     if opt_func is None: opt_func = partial(prp_sgd, head_lr_mult=head_lr_mult if 'rate' in heads else 1.)
     learn = Learner(dls, model, PRPLoss(model.heads, lambda_d, lambda_g), opt_func=opt_func, lr=lr, splitter=prp_splitter,
-                    metrics=L(parts[o] for o in model.heads).concat()+L(metrics), cbs=L(StopAtNonFinite())+L(cbs), **kwargs)
+                    metrics=L(parts[o] for o in model.heads).concat()+L(metrics), cbs=L(StopAtNonFinite())+L(cbs), wd_bn_bias=True, **kwargs)
     learn.arch,learn.width = arch,width
     return learn
 
@@ -79,17 +79,18 @@ def plateau(
     "The authors' schedule: a tenth of the learning rate after `patience` epochs without progress, down to 1e-7"
     return ReduceLROnPlateau(monitor='valid_loss', patience=patience, factor=10, min_lr=1e-7)
 
-# %% ../nbs/23_learner.ipynb #66ee414b
+# %% ../nbs/23_learner.ipynb #dc396665
 @dispatch
 def show_results(x:TensorVideo, y:tuple, samples, outs, ctxs=None, max_n=4, n_frames=4, **kwargs):
     "A row an item: clip, target, reconstruction where there is one, motion attention"
     rate,G,M = y
     rows,titles,colors = [],[],[]
     for i in range(min(max_n, len(x))):
-        told,rebuilt = [first(o for o in outs[i] if isinstance(o, c)) for c in (Category, TensorVideo)]
         true = samples[i][1]
-        rows.append([o for o in (x[i], G[i], rebuilt, M[i]) if o is not None])
-        names = [f'rate {true}' + (f', told {told}' if told else ''), 'target'] + ['reconstruction']*(rebuilt is not None) + ['motion attention']
-        titles.append(names)
+        told,rebuilt = (first(outs[i], risinstance(c)) for c in (Category,TensorVideo))
+        named = {f'rate {true}' + (f', told {told}' if told else ''): x[i], 'target': G[i], 'reconstruction': rebuilt, 'motion attention': M[i]}
+        named = {k:v for k,v in named.items() if v is not None}
+        rows.append([*named.values()])
+        titles.append([*named])
         colors.append('black' if told is None else 'tab:green' if told==true else 'tab:red')
     return show_strips(rows, titles, n_frames, colors=colors)

@@ -21,7 +21,7 @@ def m_mse(
     "Motion-attention-weighted mean squared error of each clip, $\\mathcal{L}_g$ (equation 2)"
     return (M*(Y-G).square()).mean((1,2,3,4))
 
-# %% ../nbs/20_losses.ipynb #efa5fcdd
+# %% ../nbs/20_losses.ipynb #18e5cd81
 class PRPLoss:
     "$\\lambda_d\\mathcal{L}_d+\\lambda_g\\mathcal{L}_g$ of the outputs of a `PRPModel` (equation 4); `parts` holds `loss_d` and `loss_g` of the last batch, (n,)"
     def __init__(self,
@@ -47,10 +47,14 @@ class PRPLoss:
             self.parts['loss_g'],loss = loss_g.detach(),loss + self.lambda_g*loss_g
         return loss.mean() if self.reduction=='mean' else loss
 
+    def _each(self, pred, **fs):
+        if not isinstance(pred, tuple): return fs[self.heads[0]](pred)
+        return tuple(fs[h](o) for h,o in zip(self.heads, pred))
+
     def activation(self, pred):
         "Probabilities of the rates; the reconstruction as it is"
-        return tuple(o.softmax(-1) if h=='rate' else o for h,o in zip(self.heads, pred))
+        return self._each(pred, rate=lambda o: o.softmax(-1), recon=lambda o: o)
 
     def decodes(self, pred):
         "The likeliest rate; the reconstruction, in 0..1"
-        return tuple(o.argmax(-1) if h=='rate' else o.clamp(0, 1) for h,o in zip(self.heads, pred))
+        return self._each(pred, rate=lambda o: o.argmax(-1), recon=lambda o: o.clamp(0, 1))

@@ -1,0 +1,25 @@
+# Every target makes its own environment in .venv where there is none.
+PYTHON ?= python3
+BIN := .venv/bin
+.PHONY: demo test docs notebooks
+
+.venv/.installed: settings.ini setup.py pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: .venv/.installed  ## Pretrain on the packaged videos and draw what was learned, in at most ten minutes on two cores
+	$(BIN)/prp-demo demo
+
+test: .venv/.installed  ## Notebooks clean and in step with the library, then their examples, then the tests
+	$(BIN)/python tests/in_step.py
+	PYTHONWARNINGS=ignore $(BIN)/nbdev-test --n-workers 2
+	PYTHONWARNINGS=ignore $(BIN)/python -m pytest -q
+
+docs:  ## The documentation site
+	@echo "The site is not built yet: until it is, read the notebooks in nbs/, which hold the documentation."
+
+notebooks: .venv/.installed  ## Run all notebooks and keep what they show
+	PYTHONWARNINGS=ignore $(BIN)/nbdev-test --n-workers 2 --save
+	$(BIN)/nbdev-clean
+	$(BIN)/nbdev-export

@@ -1,0 +1,24 @@
+import matplotlib,numpy as np,pytest,torch
+matplotlib.use('Agg')
+from fastai.vision.all import set_seed
+from prp_fastai.read import write_video
+
+@pytest.fixture(autouse=True)
+def seeded(): set_seed(0)
+
+def pattern(n, h=48, w=64, seed=0):
+    "A video whose frames all differ: a smooth random picture that shifts, (3,n,h,w) uint8"
+    rng = np.random.default_rng(seed)
+    big = torch.nn.functional.interpolate(torch.from_numpy(rng.random((1,3,12,16))).float(), size=(h+2*n, w+2*n), mode='bilinear')[0]
+    return torch.stack([big[:,i:i+h,2*i:2*i+w] for i in range(n)], 1).mul(255).byte()
+
+@pytest.fixture(scope='session')
+def video_folder(tmp_path_factory):
+    "Twelve videos of 150 frames, long enough for every rate"
+    path = tmp_path_factory.mktemp('videos')
+    for i in range(12): write_video(path/f'v_Move_g{i//3+1:02}_c{i%3+1:02}.mp4', pattern(150, 32, 44, seed=i), crf=20, threads=1)
+    return path
+
+def pytest_pycollect_makeitem(collector, name, obj):
+    "fastcore's `test_eq` and its kin come with `import *`; they are no tests"
+    if name.startswith('test') and getattr(obj, '__module__', '').startswith('fastcore'): return []

@@ -1,0 +1,36 @@
+"Shapes, heads and encoders"
+import pytest,torch
+from torch import nn
+from prp_fastai.models.encoders import *
+from prp_fastai.models.prp import *
+
+@pytest.mark.parametrize('arch', encoders)
+def test_full_size(arch):
+    frames = 16 if arch=='mc3_18' else 2
+    with torch.no_grad(): assert create_encoder(arch).eval()(torch.rand(1,3,16,112,112)).shape==(1,512,frames,7,7)
+
+@pytest.mark.parametrize('arch', ['c3d','r3d','r2plus1d'])
+@pytest.mark.parametrize('size,l,r', [(112,16,2), (56,16,4), (60,8,1), (33,12,2)])
+def test_output_has_the_size_of_the_target(arch, size, l, r):
+    model = PRPModel(arch, n_rates=5, recon_rate=r, width=.05).eval()
+    with torch.no_grad(): logits,recon = model(torch.rand(2,3,l,size,size+4))
+    assert logits.shape==(2,5) and recon.shape==(2,3,r*l,size,size+4)
+
+def test_torchvision_by_name():
+    with torch.no_grad(): logits,recon = PRPModel('r3d_18').eval()(torch.rand(1,3,16,32,32))
+    assert recon.shape==(1,3,32,32,32)
+    with pytest.raises(ValueError, match='has one width'): create_encoder('r3d_18', width=.5)
+
+def test_any_module_with_a_feature_map():
+    own = nn.Sequential(nn.Conv3d(3, 8, 5, stride=4, padding=2), nn.ReLU())
+    assert PRPModel(own)(torch.rand(2,3,16,40,40))[1].shape==(2,3,32,40,40)
+    with pytest.raises(ValueError, match='5-D|feature map'): PRPModel(nn.Sequential(nn.Conv3d(3, 8, 1), nn.Flatten()))
+
+def test_surplus_is_cut_and_shortage_scaled():
+    "Encoders round up at sides that are no multiple of 16: what is too much lies right and below, so cutting keeps pixels in place"
+    decoder = PRPModel('c3d', width=.05).eval().recon
+    features = torch.rand(1,25,2,4,4)
+    with torch.no_grad():
+        whole = decoder.layers(features)
+        assert torch.equal(decoder(features, (32,56,60)), whole[...,:56,:60])
+        torch.testing.assert_close(decoder(features, (32,96,96)).mean(), whole.mean(), rtol=.05, atol=0)

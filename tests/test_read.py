@@ -1,0 +1,135 @@
+"The frames asked for, from whatever file"
+import shutil,av,numpy as np,pytest
+from pathlib import Path
+from hypothesis import given,settings,strategies as st
+from prp_fastai.read import *
+from conftest import pattern
+
+n = 70
+kinds = {'long-gop.mp4': dict(g=250, bf=3), 'short-gop.mkv': dict(g=12, bf=2), 'intra.mp4': dict(g=1), 'odd.mkv': dict(pix_fmt='yuv444p', h=37, w=51),
+         'b-frames.avi': dict(codec='mpeg4', bf=2, g=12), 'xvid.avi': dict(codec='mpeg4', g=12), 'mjpeg.avi': dict(codec='mjpeg', pix_fmt='yuvj420p'),
+         'vp9.webm': dict(codec='libvpx-vp9', deadline='realtime'), 'hevc.mp4': dict(codec='libx265', **{'x265-params': 'log-level=none:bframes=3'}), 'broadcast.ts': dict(g=12, bf=2)}
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    "Each kind, with all of its frames as a sequential decode gives them"
+    tmp,res = tmp_path_factory.mktemp('kinds'),{}
+    for name,options in kinds.items():
+        options = dict(options)
+        h,w = options.pop('h', 48),options.pop('w', 64)
+        path = write_video(tmp/name, pattern(n, h, w), **options)
+        with av.open(str(path)) as c: res[name] = path,np.stack([f.to_ndarray(format='rgb24') for f in c.decode(video=0)]).transpose(3,0,1,2)
+    return res
+
+@pytest.mark.parametrize('kind', kinds)
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_exactly_these_frames(files, kind, data):
+    path,full = files[kind]
+    idxs = data.draw(st.lists(st.integers(0, full.shape[1]-1), min_size=1, max_size=9))
+    assert np.array_equal(read_frames(path, idxs).numpy(), full[:,idxs])
+
+@pytest.mark.parametrize('kind', kinds)
+def test_count(files, kind): assert probe(files[kind][0]).n_frames==files[kind][1].shape[1]
+
+def test_scaled_frames_are_those_frames(files):
+    path,full = files['long-gop.mp4']
+    small = read_frames(path, [5,40], size=(24,32)).float()
+    want = full[:,[5,40]].reshape(3,2,24,2,32,2).mean((3,5))
+    assert (small-want).abs().mean()<4
+
+def test_any_size_scales_alike(files):
+    "Odd and even widths, and widths of no multiple of 16, agree with torch's own scaling"
+    import torch.nn.functional as F,torch
+    path,full = files['short-gop.mkv']
+    for size in ((30,41), (33,52), (48,57)):
+        want = F.interpolate(torch.from_numpy(full[:,:1].transpose(1,0,2,3).copy()).float(), size=size, mode='bilinear', antialias=True)
+        assert (read_frames(path, [0], size=size)[:,0].float()-want[0]).abs().mean()<3, size
+
+def test_unscaled_widths_are_complete(tmp_path):
+    "FFmpeg's own conversion to planar RGB leaves columns of some widths unwritten; ours may not"
+    for w in (50, 424):
+        white = np.full((3,2,32,w), 200, np.uint8)
+        assert read_frames(write_video(tmp_path/f'{w}.mp4', white), [0,1]).min()>150
+
+def test_rotated(tmp_path, files):
+    plain = pattern(20)
+    with av.open(str(tmp_path/'turned.mp4'), 'w') as c:
+        s = c.add_stream('libx264', rate=25); s.height,s.width,s.pix_fmt = 48,64,'yuv420p'
+        s.set_display_rotation(90)
+        for f in plain.permute(1,2,3,0).numpy(): c.mux(s.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(f), format='rgb24')))
+        c.mux(s.encode(None))
+    flat = read_frames(write_video(tmp_path/'flat.mp4', plain), [3])
+    turned = read_frames(tmp_path/'turned.mp4', [3])
+    info = probe(tmp_path/'turned.mp4')
+    assert (info.height,info.width)==(64,48)
+    assert min((turned.float()-flat.rot90(k, (2,3)).float()).abs().mean() for k in (1,3))<1
+    assert read_frames(tmp_path/'turned.mp4', [3], size=(32,24)).shape==(3,1,32,24)
+
+def test_variable_frame_rate(tmp_path):
+    gaps = np.cumsum([0]+[1+i%5 for i in range(39)])
+    with av.open(str(tmp_path/'vfr.mp4'), 'w') as c:
+        s = c.add_stream('libx264', rate=25, options=dict(g='10', bf='2')); s.height,s.width,s.pix_fmt = 48,64,'yuv420p'
+        for t,f in zip(gaps, pattern(40).permute(1,2,3,0).numpy()):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(f), format='rgb24'); frame.pts = int(t)
+            c.mux(s.encode(frame))
+        c.mux(s.encode(None))
+    with av.open(str(tmp_path/'vfr.mp4')) as c: full = [f.to_ndarray(format='rgb24') for f in c.decode(video=0)]
+    assert len(full)==probe(tmp_path/'vfr.mp4').n_frames
+    got = read_frames(tmp_path/'vfr.mp4', [39,0,17,18]).permute(1,2,3,0).numpy()
+    assert all(np.array_equal(g, full[i]) for g,i in zip(got, [39,0,17,18]))
+
+@pytest.mark.parametrize('name', ['grey.mkv','alpha.mkv','ten-bit.mkv'])
+def test_pixel_formats(tmp_path, name):
+    fmt = dict(zip(['grey.mkv','alpha.mkv','ten-bit.mkv'], ['gray','bgra','yuv420p10le']))[name]
+    path = write_video(tmp_path/name, pattern(8), codec='ffv1', pix_fmt=fmt)
+    got = read_frames(path, [2,7]).float()
+    want = pattern(8)[:,[2,7]].float()
+    if fmt=='gray': want = (want*got.new_tensor([.299,.587,.114])[:,None,None,None]).sum(0, keepdim=True).expand_as(got)
+    assert (got-want).abs().mean()<(20 if fmt=='yuv420p10le' else 6)
+
+@pytest.mark.parametrize('name', ['sp ace.mp4', 'br[1]ack;et&.mp4', 'na!me(2).mp4'])
+def test_names_are_data(files, tmp_path, name):
+    shutil.copy(files['intra.mp4'][0], tmp_path/name)
+    assert probe(tmp_path/name).n_frames==n
+
+def audio_only(path):
+    with av.open(str(path), 'w') as c:
+        s = c.add_stream('aac', rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1,16000), np.float32), format='fltp', layout='mono')
+        frame.sample_rate = 16000
+        c.mux(s.encode(frame)); c.mux(s.encode(None))
+
+def no_frames(path):
+    with av.open(str(path), 'w') as c:
+        s = c.add_stream('libx264', rate=25); s.height,s.width,s.pix_fmt = 48,64,'yuv420p'
+        c.mux(s.encode(None))
+
+bad = {'empty.mp4': lambda p: p.touch(), 'text.avi': lambda p: p.write_text('not a video '*50), 'noise.mp4': lambda p: p.write_bytes(np.random.default_rng(0).bytes(5000)),
+       'picture-name.mp4': lambda p: p.write_bytes(b'\x89PNG\r\n\x1a\n'+b'\0'*100), 'audio.mp4': audio_only, 'no-frames.mkv': no_frames, 'folder.mp4': lambda p: p.mkdir()}
+
+@pytest.mark.parametrize('name', bad)
+def test_no_video_is_named_with_a_reason(tmp_path, name):
+    bad[name](tmp_path/name)
+    for call in (lambda: probe(tmp_path/name), lambda: read_frames(tmp_path/name, [0])):
+        with pytest.raises(VideoError) as e: call()
+        assert e.value.path==tmp_path/name and len(e.value.reason)>5
+
+@pytest.mark.parametrize('part', [.02, .3, .7, .95])
+@pytest.mark.parametrize('kind', ['long-gop.mp4','xvid.avi','short-gop.mkv'])
+def test_truncated(files, tmp_path, kind, part):
+    "What is left of a truncated file is either read exactly, or refused by name"
+    path,full = files[kind]
+    cut = tmp_path/kind
+    cut.write_bytes(path.read_bytes()[:int(part*path.stat().st_size)])
+    try: left = probe(cut).n_frames
+    except VideoError as e: assert e.path==cut; return
+    for i in {0, left//2}:
+        try: frame = read_frames(cut, [i])[:,0].numpy()
+        except VideoError as e: assert e.path==cut
+        else: assert np.abs(frame.astype(int)-full[:,i]).mean()<40
+
+def test_beyond_the_end(files):
+    path,_ = files['xvid.avi']
+    for idxs in ([n], [-1], [0,n+5], []):
+        with pytest.raises(IndexError): read_frames(path, idxs)
