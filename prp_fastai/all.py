@@ -4,6 +4,7 @@ from .core import *
 from .read import *
 from .external import *
 from .sampling import *
+from .manifest import *
 from .motion import *
 from .transforms import *
 from .block import *

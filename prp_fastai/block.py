@@ -7,10 +7,12 @@ Docs: https://prp-fastai.github.io/prp_fastai/block.html.md"""
 # %% auto #0
 __all__ = ['VideoBlock', 'PlaybackDL', 'frame_size', 'GroupSplitter', 'prp_dblock', 'show_strips', 'show_batch', 'PRPDataLoaders']
 
-# %% ../nbs/06_block.ipynb #320e8e2e
+# %% ../nbs/06_block.ipynb #555effdd
 from fastai.vision.all import *
 from .core import *
+from .read import *
 from .external import *
+from .manifest import *
 from .sampling import *
 from .transforms import *
 
@@ -21,9 +23,20 @@ def VideoBlock():
     "A `TransformBlock` for the path of a video, which the item transforms open"
     return TransformBlock(type_tfms=_path)
 
-# %% ../nbs/06_block.ipynb #98d52e75
+# %% ../nbs/06_block.ipynb #6a105d98
 class PlaybackDL(TfmdDL):
-    "A `TfmdDL` of (X, rate, G, M) that names the rates when it shows them"
+    "A `TfmdDL` of (X, rate, G, M): names the rates when it shows them; replaces videos that cannot be read, and marks them in `bad`"
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.bad = torch.zeros(len(self.dataset), dtype=torch.bool).share_memory_()
+
+    def do_item(self, s):
+        for i in range(self.n):
+            at = ((s or 0)+i)%self.n
+            try: return super().do_item(at)
+            except VideoError as e: self.bad[at],error = True,e
+        raise error
+
     @property
     def vocab(self): return [f'{s}x' for s in self.after_batch.rates]
     @property
@@ -103,7 +116,7 @@ def show_batch(x:TensorVideo, y:tuple, samples, ctxs=None, max_n=4, n_frames=6, 
     titles = [[f'X: rate {samples[i][1]}', f'G: {G.shape[2]//x.shape[2]}x slower', 'M: motion attention'] for i in range(n)]
     return show_strips([[x[i], G[i], M[i]] for i in range(n)], titles, n_frames)
 
-# %% ../nbs/06_block.ipynb #7a4c766a
+# %% ../nbs/06_block.ipynb #64fc69c2
 class PRPDataLoaders(DataLoaders):
     "DataLoaders of (X, rate, G, M) from videos without labels"
     @classmethod
@@ -113,6 +126,7 @@ class PRPDataLoaders(DataLoaders):
         valid=None, # Paths of those to validate on; a share of `files` where None
         valid_pct:float=.2, # That share
         by_group:bool=False, # Hold out whole groups (see `video_group`)?
+        manifest=None, # Manifest of the files (see `scan_videos`), or where to keep it; in the user's cache folder where None
         path='.', # Where a `Learner` keeps its files
         bs:int=8, # Items in a batch
         num_workers:int=None, # Worker processes; fastai's choice where None
@@ -120,8 +134,13 @@ class PRPDataLoaders(DataLoaders):
         seed:int=42, # Of the split, and of the draws in validation
         **kwargs
     ):
-        "From a list of paths. Raises `ValueError` where nothing is left to train or to validate on"
+        "From a list of paths; says which cannot be used, and leaves them out. Raises `ValueError` where nothing is left to train or to validate on"
         files,valid = L(files).map(Path),L(valid).map(Path)
+        rates = check_rates(kwargs.get('rates', (1,2,4,8)), kwargs.get('recon_rate', 2))
+        if files:
+            if not isinstance(manifest, pd.DataFrame): manifest = scan_videos(files+valid, manifest or default_manifest(files+valid))
+            usable = set(usable_videos(manifest, rates, kwargs.get('clip_len', 16)))
+            files,valid = (part.filter(lambda o: o.absolute() in usable) for part in (files,valid))
         split = IndexSplitter(range(len(files), len(files)+len(valid))) if valid else (GroupSplitter if by_group else RandomSplitter)(valid_pct, seed=seed)
         dblock = prp_dblock(splitter=split, seed=seed, **kwargs)
         return cls._checked(dblock, files+valid, path=path, bs=bs, num_workers=num_workers, device=device)

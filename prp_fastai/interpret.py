@@ -16,7 +16,7 @@ from .transforms import *
 from .block import *
 from .learner import *
 
-# %% ../nbs/32_interpret.ipynb #13925da3
+# %% ../nbs/32_interpret.ipynb #4434e21e
 def plot_rates(
     path, # Video
     rates:tuple=(1,2,4,8), # S: the sampling intervals
@@ -29,7 +29,7 @@ def plot_rates(
         rates = feasible_rates(len(v), rates, clip_len)
         if not rates: raise VideoError(path, f'{len(v)} frames are too few for a clip of {clip_len}')
         clips = [v.frames(dilated_idxs(s, clip_len)) for s in rates]
-    axs = show_strips([[o] for o in clips], [[f's = {s}: every {s}th frame' if s>1 else 's = 1: every frame'] for s in rates], n, width)
+    axs = show_strips([[o] for o in clips], [[f's = {s}: one frame in {s}' if s>1 else 's = 1: every frame'] for s in rates], n, width)
     return axs[0,0].figure
 
 # %% ../nbs/32_interpret.ipynb #0b37b303

@@ -43,7 +43,7 @@ def prp_splitter(
     ids = set(map(id, last))
     return L([p for p in params(model) if id(p) not in ids], last).filter(len)
 
-# %% ../nbs/23_learner.ipynb #7c9beb50
+# %% ../nbs/23_learner.ipynb #cc892643
 def _tfm(dls, cls): return first(dls.valid.after_item.fs, risinstance(cls))
 
 @delegates(Learner.__init__, but=['loss_func','splitter','wd_bn_bias'])
@@ -52,6 +52,7 @@ def prp_learner(
     arch='c3d', # Encoder, as `create_encoder` takes it: a name, a function of `width`, a module
     heads:tuple=('rate','recon'), # DG-P; `('rate',)` is DP, `('recon',)` is GP
     width:float=1., # Factor on the encoder's channels
+    final:str='bn_relu', # End of the decoder: 'bn_relu' as the authors, 'sigmoid', or 'linear' where training is short
     lambda_d:float=.1, # Weight of the classification
     lambda_g:float=1., # Weight of the reconstruction
     head_lr_mult:float=10., # How much faster the classifier's last layer learns
@@ -64,7 +65,7 @@ def prp_learner(
     "A `Learner` of `PRPModel` with the losses, metrics and optimiser of the paper"
     slow = _tfm(dls, SlowDown)
     if 'rate' in heads and len(slow.rates)<2: raise ValueError(f"one rate, {slow.rates}, leaves nothing to tell apart; use heads=('recon',) or more rates")
-    model = PRPModel(arch, len(slow.rates), slow.recon_rate, heads, width)
+    model = PRPModel(arch, len(slow.rates), slow.recon_rate, heads, width, final)
     parts = dict(rate=[rate_accuracy, LossPart('loss_d')], recon=[LossPart('loss_g')])
     if opt_func is None: opt_func = partial(prp_sgd, head_lr_mult=head_lr_mult if 'rate' in heads else 1.)
     learn = Learner(dls, model, PRPLoss(model.heads, lambda_d, lambda_g), opt_func=opt_func, lr=lr, splitter=prp_splitter,
@@ -79,7 +80,7 @@ def plateau(
     "The authors' schedule: a tenth of the learning rate after `patience` epochs without progress, down to 1e-7"
     return ReduceLROnPlateau(monitor='valid_loss', patience=patience, factor=10, min_lr=1e-7)
 
-# %% ../nbs/23_learner.ipynb #dc396665
+# %% ../nbs/23_learner.ipynb #144f7d4b
 @dispatch
 def show_results(x:TensorVideo, y:tuple, samples, outs, ctxs=None, max_n=4, n_frames=4, **kwargs):
     "A row an item: clip, target, reconstruction where there is one, motion attention"
@@ -92,5 +93,5 @@ def show_results(x:TensorVideo, y:tuple, samples, outs, ctxs=None, max_n=4, n_fr
         named = {k:v for k,v in named.items() if v is not None}
         rows.append([*named.values()])
         titles.append([*named])
-        colors.append('black' if told is None else 'tab:green' if told==true else 'tab:red')
+        colors.append('black' if told is None else 'tab:blue' if told==true else 'tab:orange')
     return show_strips(rows, titles, n_frames, colors=colors)

@@ -176,20 +176,31 @@ def frames(self:VideoReader,
     if slots: raise VideoError(self.path, f'frame {min(slots)} cannot be decoded')
     return TensorVideo(torch.from_numpy(out), fn=str(self.path))
 
-# %% ../nbs/01_read.ipynb #1079875c
+# %% ../nbs/01_read.ipynb #8cff8d3d
 @dataclass(frozen=True)
 class VideoInfo:
-    "What `probe` says of a file: `n_frames`, `fps`, `height` and `width` of the upright frame, `codec`, `duration` in seconds"
+    "What a file is: `n_frames`, `fps`, `height` and `width` of the upright frame, `codec`, `duration` in seconds"
     n_frames:int; fps:float; height:int; width:int; codec:str; duration:float
 
+@patch(as_prop=True)
+def info(self:VideoReader)->VideoInfo:
+    "Facts of this file; decodes its first frame. Raises `VideoError`"
+    h,w = self.frames([0]).shape[2:]
+    fps = float(self.stream.average_rate or self.stream.guessed_rate or 0)
+    return VideoInfo(len(self), fps, h, w, self.stream.codec_context.name, len(self)/fps if fps else 0.)
+
+# %% ../nbs/01_read.ipynb #43c4f104
+@patch
+def count_decoded(self:VideoReader)->int:
+    "How many frames can be decoded, by decoding all. Raises `VideoError`"
+    with _errors_of(self.path): return sum(1 for _ in self._decode())
+
+# %% ../nbs/01_read.ipynb #65b51f55
 def probe(
     path, # File to look at
 )->VideoInfo: # Its facts
-    "Count the frames of the file at `path`, and look at the first. Raises `VideoError`"
-    with VideoReader(path) as v:
-        h,w = v.frames([0]).shape[2:]
-        fps = float(v.stream.average_rate or v.stream.guessed_rate or 0)
-        return VideoInfo(len(v), fps, h, w, v.stream.codec_context.name, len(v)/fps if fps else 0.)
+    "What the file at `path` is. Raises `VideoError`"
+    with VideoReader(path) as v: return v.info
 
 # %% ../nbs/01_read.ipynb #d5359bf0
 @delegates(VideoReader.frames)

@@ -22,3 +22,10 @@ def video_folder(tmp_path_factory):
 def pytest_pycollect_makeitem(collector, name, obj):
     "fastcore's `test_eq` and its kin come with `import *`; they are no tests"
     if name.startswith('test') and getattr(obj, '__module__', '').startswith('fastcore'): return []
+
+@pytest.fixture(autouse=True, scope='session')
+def own_cache(tmp_path_factory):
+    "Manifests of test videos stay out of the user's cache folder"
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+        yield

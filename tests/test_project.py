@@ -1,5 +1,5 @@
 "The project agrees with itself"
-import ast,configparser,importlib,inspect,re,tomllib
+import ast,configparser,importlib,inspect,re,sys,tomllib
 from pathlib import Path
 import prp_fastai.all as everything
 
@@ -20,7 +20,7 @@ def test_nothing_imports_a_later_number():
     number = {}
     for nb in (root/'nbs').glob('[0-9]*.ipynb'):
         n,name = nb.stem.split('_', 1)
-        number['prp_fastai.'+name] = int(n)
+        number['prp_fastai.'+name] = n
     for name,n in number.items():
         for line in inspect.getsource(importlib.import_module(name)).splitlines():
             if line.startswith('from .'):
@@ -51,3 +51,15 @@ def test_sample_is_small_and_complete():
     for k in '123':
         train,test = (everything.read_list(everything.sample_videos()/f'split/{o}list0{k}.txt') for o in ('train','test'))
         assert sorted(train+test)==sorted(files) and not set(train.map(everything.video_group))&set(test.map(everything.video_group))
+
+def test_readme_says_what_the_index_says():
+    sys.path.insert(0, str(root/'docs'))
+    from readme import readme
+    for path,content in readme().items(): assert (root/path).read_bytes()==content, f'{path}: run python docs/readme.py'
+
+def test_no_machine_paths_or_warnings_in_notebooks():
+    for nb in (root/'nbs').rglob('*.ipynb'):
+        if '.ipynb_checkpoints' in nb.parts: continue
+        text = nb.read_text()
+        assert not re.search(r'(?<![\w.])/(home|root|tmp|work|Users)/', text), nb
+        assert 'Warning:' not in text, nb
