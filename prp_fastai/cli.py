@@ -135,13 +135,13 @@ def prp_scan(
 @call_parse(pos=['out'])
 def prp_demo(
     out:str='demo', # Folder for the pictures
-    epochs:int=60, # Passes over the 45 videos
+    epochs:int=70, # Passes over the 45 videos
     seed:int=42, # Of weights, draws and split
 ):
     "Pretrain a slim C3D on the packaged videos, and draw what it learned"
     out,split,size,width = Path(out),sample_videos()/'split',56,.125
     learn = prp_pretrain(str(split/'trainlist01.txt'), str(out), valid=str(split/'testlist01.txt'),
-                         width=width, size=size, final='linear', lambda_d=.03, epochs=epochs, lr=.08, head_lr_mult=1., bs=4, schedule='one_cycle', seed=seed)
+                         width=width, size=size, final='linear', lambda_d=.01, epochs=epochs, lr=.1, bs=4, schedule='one_cycle', seed=seed)
     rated,told = first(learn.dls.valid.after_item.fs, risinstance(PlaybackRate)),[]
     for rated.seed in range(8): told.append(learn.validate()[1])
     video = learn.dls.valid_ds.items[0]

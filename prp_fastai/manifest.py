@@ -88,7 +88,7 @@ def scan_videos(
             for row in progress_bar(_scan_each(todo, n_workers, timeout), total=len(todo), leave=False):
                 known[row['path']] = row
                 print(json.dumps(row), file=found, flush=True)
-    if part and todo:
+    if part and (todo or part.exists()):
         _rewrite(fname, pd.DataFrame(sorted(known.values(), key=itemgetter('path'))).to_csv(index=False))
         part.unlink()
     return pd.DataFrame([known[o] for o in files])

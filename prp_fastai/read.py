@@ -92,6 +92,7 @@ class VideoReader:
         self.container = av.open(str(self.path))
         if not self.container.streams.video: raise ValueError('it has no video stream')
         self.stream = self.container.streams.video[0]
+        if self.stream.codec_context is None: raise ValueError('no decoder knows its codec')
         self.stream.codec_context.thread_count = 1
 
     def __len__(self): return self.n_frames

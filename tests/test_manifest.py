@@ -43,19 +43,22 @@ def test_manifest_is_kept_and_stale_rows_are_redone(mixed, tmp_path):
     assert again.loc[str(mixed/'text.avi')].status=='ok' and again.loc[str(mixed/'text.avi')].n_frames==30
     assert len(scan_videos(files[:2], fname))==2 and len(read_manifest(fname))==len(files)
 
-def hang(path): time.sleep(60)
-def crash(path): os._exit(3)
+class Hanging(VideoReader):
+    def __init__(self, path):
+        if path.endswith('good3.mp4'): time.sleep(60)
+        super().__init__(path)
 
-@pytest.mark.parametrize('fault,says', [(hang,'did not come back'), (crash,'crashed')])
-def test_a_decoder_that_hangs_or_crashes_does_not_stop_the_scan(mixed, monkeypatch, fault, says):
-    import prp_fastai.manifest as m
-    real = m.scan_video
-    monkeypatch.setattr(m, 'scan_video', partial(one_fault, real, fault))
+class Crashing(VideoReader):
+    def __init__(self, path):
+        if path.endswith('good3.mp4'): os._exit(3)
+        super().__init__(path)
+
+@pytest.mark.parametrize('reader,says', [(Hanging,'did not come back'), (Crashing,'crashed')])
+def test_a_decoder_that_hangs_or_crashes_does_not_stop_the_scan(mixed, monkeypatch, reader, says):
+    monkeypatch.setattr('prp_fastai.manifest.VideoReader', reader)
     df = scan_videos(get_video_files(mixed), n_workers=2, timeout=3)
     faulty = df[df.reason.str.contains(says)]
     assert [Path(o).name for o in faulty.path]==['good3.mp4'] and (df.status=='ok').sum()==10
-
-def one_fault(real, fault, path): return fault(path) if path.endswith('good3.mp4') else real(path)
 
 def test_scan_that_is_killed_goes_on(tmp_path):
     path = tmp_path/'many'; path.mkdir()
