@@ -96,15 +96,17 @@ def prp_pretrain(
         rates=_numbers(rates), clip_len=clip_len, recon_rate=recon_rate, size=size, flip=flip, attention=attention, bs=bs, num_workers=num_workers, manifest=manifest, seed=seed)
     out.mkdir(parents=True, exist_ok=True)
     learn = prp_learner(dls, encoder, heads, width, final, lambda_d, lambda_g, lr=lr, opt_func=partial(prp_sgd, mom=mom, wd=wd, head_lr_mult=head_lr_mult),
-                        path=out, model_dir='.', cbs=[SaveBestEncoder(out/'encoder.safetensors'), CSVLogger('history.csv'), WatchVideos(max_bad)])
+                        path=out, model_dir='.')
     learn.recorder.train_metrics = True
     if not sys.stdout.isatty():
         learn.remove_cb(ProgressCallback)
         learn.logger = partial(_row, learn)
     (out/'settings.json').write_text(json.dumps(provenance(settings), indent=1))
     print(f'{len(dls.train_ds)} videos to train on, {len(dls.valid_ds)} to validate on')
-    if schedule=='one_cycle': learn.fit_one_cycle(epochs, lr)
-    else: learn.fit(epochs, lr, cbs=plateau(patience) if schedule=='plateau' else None)
+    cbs = [SaveBestEncoder(out/'encoder.safetensors'), CSVLogger('history.csv'), WatchVideos(max_bad)]
+    if schedule=='one_cycle': learn.fit_one_cycle(epochs, lr, cbs=cbs)
+    else: learn.fit(epochs, lr, cbs=cbs+[plateau(patience)] if schedule=='plateau' else cbs)
+    learn.recorder.train_metrics = False
     learn.save('last')
     if 'rate' in heads: print(f'rate accuracy {learn.recorder.final_record[-len(learn.metrics)]:.3f} after the last epoch, chance is {1/dls.c:.3f}')
     learn.show_results()

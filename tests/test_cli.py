@@ -36,3 +36,8 @@ def test_help_has_every_setting_of_the_paper():
 def test_bad_settings_are_one_sentence_before_anything_runs(tmp_path, args, says):
     said = run('prp-pretrain', *args, '--out', tmp_path/'run', ok=False)
     assert says in said and not (tmp_path/'run/history.csv').exists()
+
+def test_demo_says_what_it_told_and_where_the_pictures_are(tmp_path):
+    said = run('prp-demo', 'pictures', '--epochs', 1, cwd=tmp_path)
+    assert 'Playback rates told in 8 clips of each of 15 videos' in said and 'chance: 0.250' in said
+    for o in ('rates','results','activations'): assert f'pictures/{o}.png' in said and (tmp_path/f'pictures/{o}.png').stat().st_size>1000
