@@ -9,7 +9,7 @@ BIN := .venv/bin
 	touch $@
 
 demo: .venv/.installed  ## Pretrain on the packaged videos and draw what was learned, in at most ten minutes on two cores
-	$(BIN)/prp-demo demo
+	PYTHONWARNINGS=ignore::FutureWarning $(BIN)/prp-demo demo
 
 test: .venv/.installed  ## Notebooks clean and in step with the library, then their examples, then the tests
 	$(BIN)/python tests/in_step.py

@@ -140,7 +140,7 @@ class PRPDataLoaders(DataLoaders):
         if files:
             if not isinstance(manifest, pd.DataFrame): manifest = scan_videos(files+valid, manifest or default_manifest(files+valid))
             usable = set(usable_videos(manifest, rates, kwargs.get('clip_len', 16)))
-            files,valid = (part.filter(lambda o: o.absolute() in usable) for part in (files,valid))
+            files,valid = (part.filter(lambda o: Path(os.path.abspath(o)) in usable) for part in (files,valid))
         split = IndexSplitter(range(len(files), len(files)+len(valid))) if valid else (GroupSplitter if by_group else RandomSplitter)(valid_pct, seed=seed)
         dblock = prp_dblock(splitter=split, seed=seed, **kwargs)
         return cls._checked(dblock, files+valid, path=path, bs=bs, num_workers=num_workers, device=device)

@@ -112,3 +112,9 @@ def test_lists(tmp_path):
     with pytest.raises(FileNotFoundError, match='1 of 2 videos are missing, the first is .*gone.mp4'): read_list(lst)
     lst.write_text('\n')
     with pytest.raises(ValueError, match='names no videos'): read_list(lst)
+
+def test_paths_relative_to_where_one_stands(video_folder, monkeypatch):
+    (video_folder/'below').mkdir(exist_ok=True)
+    monkeypatch.chdir(video_folder/'below')
+    dls = PRPDataLoaders.from_folder('..', **small)
+    assert len(dls.train_ds)+len(dls.valid_ds)==12 and len(dls.one_batch())==4
