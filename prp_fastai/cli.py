@@ -23,7 +23,7 @@ from .learner import *
 from .weights import *
 from .interpret import *
 from importlib.metadata import version
-import json,platform,subprocess
+import json,platform,shutil,subprocess
 
 # %% ../nbs/40_cli.ipynb #2152a51c
 def find_videos(
@@ -42,10 +42,11 @@ def provenance(
     settings:dict, # Arguments of the command
 )->dict: # Of what JSON holds
     "Settings, package versions and git revision of a run"
-    git = subprocess.run(['git','rev-parse','HEAD'], cwd=Path.cwd(), capture_output=True, text=True)
+    code = sample_videos().parent
+    git = subprocess.run(['git','rev-parse','HEAD'], cwd=code, capture_output=True, text=True).stdout.strip() if shutil.which('git') else ''
     packages = ('prp_fastai','torch','torchvision','fastai','fastcore','av','numpy','pandas')
     return dict(settings=settings, python=platform.python_version(), packages={o: version(o) for o in packages},
-                git_revision=git.stdout.strip() or None)
+                git_revision=git or None)
 
 # %% ../nbs/40_cli.ipynb #063bbf2c
 def _row(learn, values):

@@ -27,11 +27,12 @@ def prp_sgd(
     lr:float=.01, # Learning rate
     mom:float=.9, # Momentum
     wd:float=5e-4, # Weight decay, as part of the gradient
-    head_lr_mult:float=10., # Factor on `lr` of the last group
+    head_lr_mult:float=10., # Factor on `lr` of the last of several groups
 )->Optimizer:
-    "SGD with the settings of section 4.1, and a faster last group"
+    "SGD with the settings of section 4.1, and a faster last group where there are several"
     opt = Optimizer(params, [l2_reg, partial(average_grad, dampening=False), _scaled_momentum_step], lr=lr, mom=mom, wd=wd)
-    opt.set_hyper('lr_mult', [1.]*(len(opt.param_lists)-1) + [head_lr_mult])
+    n = len(opt.param_lists)
+    opt.set_hyper('lr_mult', [1.]*(n-1) + [head_lr_mult if n>1 else 1.])
     return opt
 
 # %% ../nbs/23_learner.ipynb #2e509341
@@ -67,7 +68,7 @@ def prp_learner(
     if 'rate' in heads and len(slow.rates)<2: raise ValueError(f"one rate, {slow.rates}, leaves nothing to tell apart; use heads=('recon',) or more rates")
     model = PRPModel(arch, len(slow.rates), slow.recon_rate, heads, width, final)
     parts = dict(rate=[rate_accuracy, LossPart('loss_d')], recon=[LossPart('loss_g')])
-    if opt_func is None: opt_func = partial(prp_sgd, head_lr_mult=head_lr_mult if 'rate' in heads else 1.)
+    if opt_func is None: opt_func = partial(prp_sgd, head_lr_mult=head_lr_mult)
     learn = Learner(dls, model, PRPLoss(model.heads, lambda_d, lambda_g), opt_func=opt_func, lr=lr, splitter=prp_splitter,
                     metrics=L(parts[o] for o in model.heads).concat()+L(metrics), cbs=L(StopAtNonFinite())+L(cbs), wd_bn_bias=True, **kwargs)
     learn.arch,learn.width = arch,width

@@ -1,12 +1,10 @@
 "Items, batches, and what is said when there is nothing to make them of"
-import random,pandas as pd,pytest,torch
+import pandas as pd,pytest,torch
 from pathlib import Path
 from prp_fastai.all import *
 from conftest import pattern
 
 small = dict(size=24, bs=4, num_workers=0)
-
-def batches(dls, n): return [dls.valid.new(num_workers=n).one_batch()]
 
 def test_validation_is_the_same_for_any_number_of_workers_and_any_order(video_folder):
     dls = PRPDataLoaders.from_folder(video_folder, **small, valid_pct=.5)

@@ -27,6 +27,11 @@ def test_pretrain_from_list_and_table(video_folder, tmp_path):
     small = ('--root', video_folder, '--valid', tmp_path/'valid.txt', '--width', .05, '--size', 32, '--epochs', 1, '--bs', 4, '--encoder', 'r3d', '--heads', 'recon')
     for o in ('txt','csv'): assert '8 videos to train on, 4 to validate on' in run('prp-pretrain', tmp_path/f'train.{o}', '--out', tmp_path/o, *small)
 
+def test_provenance_without_git(monkeypatch):
+    assert provenance({})['git_revision']
+    monkeypatch.setenv('PATH', '')
+    assert provenance({})['git_revision'] is None
+
 def test_help_has_every_setting_of_the_paper():
     said = run('prp-pretrain', '--help')
     for o in ('encoder','width','heads','rates','clip-len','recon-rate','size','lambda-d','lambda-g','epochs','lr','mom','wd','schedule','bs','seed'): assert f'--{o}' in said, o

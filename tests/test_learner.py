@@ -65,6 +65,11 @@ def test_a_few_clips_can_be_learned_by_heart(video_folder):
     assert losses[-1]<.35*losses[0]
     assert rate_accuracy(learn.model(x), *y)==1
 
+def test_a_model_without_classifier_has_no_faster_group(dls):
+    learn = slim(dls, heads=('recon',), opt_func=partial(prp_sgd, head_lr_mult=10.))
+    learn.create_opt()
+    assert [h['lr_mult'] for h in learn.opt.hypers]==[1.]
+
 def test_schedules_and_groups(dls):
     learn = slim(dls)
     with learn.no_bar(): learn.fit(2, .01, cbs=plateau(patience=1))
