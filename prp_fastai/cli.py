@@ -145,7 +145,7 @@ def prp_demo(
     out,split,size,width = Path(out),sample_videos()/'split',56,.125
     learn = prp_pretrain(str(split/'trainlist01.txt'), str(out), valid=str(split/'testlist01.txt'),
                          width=width, size=size, final='linear', lambda_d=.01, epochs=epochs, lr=.1, bs=4, schedule='one_cycle', seed=seed)
-    rated,told = first(learn.dls.valid.after_item.fs, risinstance(PlaybackRate)),[]
+    rated,told = item_tfm(learn.dls, PlaybackRate),[]
     for rated.seed in range(8): told.append(learn.validate()[1])
     video = learn.dls.valid_ds.items[0]
     plot_rates(video).savefig(out/'rates.png', dpi=100)

@@ -90,5 +90,5 @@ def plot_activations(self:Learner,
     n:int=6, # Frames shown of each
 )->list: # A figure for each video
     "What the encoder of this learner looks at in the middle of each of `videos` (figure 6)"
-    size = first(self.dls.valid.after_item.fs, risinstance(CropVideo)).size
+    size = item_tfm(self.dls, CropVideo).size
     return [plot_activations({'encoder': self.model.encoder}, center_clip(o, size, s), n) for o in L(videos)]

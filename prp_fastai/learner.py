@@ -44,9 +44,7 @@ def prp_splitter(
     ids = set(map(id, last))
     return L([p for p in params(model) if id(p) not in ids], last).filter(len)
 
-# %% ../nbs/23_learner.ipynb #cc892643
-def _tfm(dls, cls): return first(dls.valid.after_item.fs, risinstance(cls))
-
+# %% ../nbs/23_learner.ipynb #86d1e259
 @delegates(Learner.__init__, but=['loss_func','splitter','wd_bn_bias'])
 def prp_learner(
     dls:PRPDataLoaders, # What to learn from
@@ -64,7 +62,7 @@ def prp_learner(
     **kwargs
 )->Learner: # Ready to fit
     "A `Learner` of `PRPModel` with the losses, metrics and optimiser of the paper"
-    slow = _tfm(dls, SlowDown)
+    slow = item_tfm(dls, SlowDown)
     if 'rate' in heads and len(slow.rates)<2: raise ValueError(f"one rate, {slow.rates}, leaves nothing to tell apart; use heads=('recon',) or more rates")
     model = PRPModel(arch, len(slow.rates), slow.recon_rate, heads, width, final)
     parts = dict(rate=[rate_accuracy, LossPart('loss_d')], recon=[LossPart('loss_g')])

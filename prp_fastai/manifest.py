@@ -23,6 +23,8 @@ def _stamp(path):
     st = Path(path).stat()
     return dict(path=os.path.abspath(path), bytes=st.st_size, mtime=st.st_mtime_ns)
 
+_no_facts = dict(n_frames=0, fps=0., height=0, width=0, codec='', n_keys=0, duration=0.)
+
 def scan_video(
     path, # File to look at
 )->dict: # path, bytes, mtime, n_frames, fps, height, width, codec, n_keys, duration in seconds, status 'ok' or 'broken', reason
@@ -33,14 +35,14 @@ def scan_video(
             reason = '' if n==len(v) else f'only {n} of {len(v)} frames can be decoded'
             n_keys = len(v.index.keys) if v.index else 0
         facts = dict(n_frames=n, fps=info.fps, height=info.height, width=info.width, codec=info.codec, n_keys=n_keys, duration=info.duration)
-    except VideoError as e: facts,reason = dict(n_frames=0, fps=0., height=0, width=0, codec='', n_keys=0, duration=0.),e.reason
+    except VideoError as e: facts,reason = _no_facts,e.reason
     return dict(**_stamp(path), **facts, status='broken' if reason else 'ok', reason=reason)
 
 # %% ../nbs/03a_manifest.ipynb #b87fe38f
 def _failed(path, e):
     "The row of a file over which its process died"
     reason = 'the decoder did not come back in time' if isinstance(e, TimeoutError) else f'the decoder crashed ({e})'
-    return dict(**_stamp(path), n_frames=0, fps=0., height=0, width=0, codec='', n_keys=0, duration=0., status='broken', reason=reason)
+    return dict(**_stamp(path), **_no_facts, status='broken', reason=reason)
 
 def _scan_each(paths, n_workers, timeout):
     "Yield a row for each of `paths`, in their order"

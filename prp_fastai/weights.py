@@ -25,7 +25,7 @@ def encoder_card(
     learn:Learner, # From `prp_learner`
 )->dict: # Of what JSON holds
     "What the encoder of `learn` is, what it takes, and how it was trained"
-    rated,cropped,slow = (first(learn.dls.valid.after_item.fs, risinstance(o)) for o in (PlaybackRate,CropVideo,SlowDown))
+    rated,cropped,slow = (item_tfm(learn.dls, o) for o in (PlaybackRate,CropVideo,SlowDown))
     arch = learn.arch if isinstance(learn.arch, str) else getattr(learn.arch, '__name__', type(learn.arch).__name__)
     return dict(arch=arch, width=learn.width, clip_len=rated.clip_len, frame_size=rated.size, size=cropped.size, pixels='RGB in 0..1',
                 rates=rated.rates, recon_rate=slow.recon_rate, heads=learn.model.heads)

@@ -133,3 +133,8 @@ def test_beyond_the_end(files):
     path,_ = files['xvid.avi']
     for idxs in ([n], [-1], [0,n+5], []):
         with pytest.raises(IndexError): read_frames(path, idxs)
+
+def test_avi_with_b_frames_is_not_trusted(files):
+    "Its packets carry the times of decoding, and packed ones (XviD) are more than its frames: its frames are counted by decoding"
+    with VideoReader(files['b-frames.avi'][0]) as v: assert v.index is None
+    with VideoReader(files['xvid.avi'][0]) as v: assert v.index is not None
