@@ -27,16 +27,14 @@ def pool_window(
     "Kernel and stride of the pooling in space: 28 and 7 at 112 pixels (section 4.1), in proportion elsewhere"
     return max(1, size//4), max(1, size//16)
 
-# %% ../nbs/04_motion.ipynb #0cf8910e
+# %% ../nbs/04_motion.ipynb #842299d1
 def pooled_difference(
     R:Tensor, # Raw frames (c,s*l,h,w), `uint8` in 0..255 or float in 0..1
     l:int=16, # Frames in a clip: each `l` raw frames are one block
 )->Tensor: # (1,s,h',w') in float; h',w' of 13 at 112 pixels
     "Frame differences, averaged over blocks of time and windows of space, $\\mathcal{P}(\\mathcal{D}(R))$ (equation 3, steps 1 and 2)"
-    c,t,h,w = R.shape
-    x = R if R.is_floating_point() else R.short()
-    x = x.view(c, t//l, l, h, w)
-    d = (x[:,:,1:]-x[:,:,:-1]).float().square_().sum((0,2))
+    c,_,h,w = R.shape
+    d = torch.stack([sum(x.float().diff(dim=0).square_().sum(0) for x in b) for b in R.split(l, 1)])
     if not R.is_floating_point(): d /= 255**2
     k,stride = pool_window(min(h, w))
     return F.avg_pool2d(d, k, stride)[None] / (c*(l-1))

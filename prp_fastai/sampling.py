@@ -54,20 +54,20 @@ def target_positions(
     "Where the frames of $V(s/r)$ stand between the raw frames (section 3.2, Ground-Truth)"
     return (torch.arange(r*l)*(s/r)).clamp(max=span_len(s, l)-1)
 
-# %% ../nbs/03_sampling.ipynb #72b19396
+# %% ../nbs/03_sampling.ipynb #a55d69b8
 def sample_target(
     span:Tensor, # The raw frames of the clip's span, (c,s*l,h,w), `uint8` or float
     s:int, # Sampling interval of the clip
     r:int=2, # Reconstructing rate
-)->Tensor: # G: (c,r*l,h,w) of the same type; blended `uint8` frames are rounded
+)->Tensor: # G: (c,r*l,h,w) of the same type, a view of `span` where `s`>=`r`; blended `uint8` frames are rounded
     "The target $G$: the span played `r` times slower than $X(s)$, by linear interpolation where `r`>`s` (section 3.2, Ground-Truth)"
-    pos = target_positions(s, r, span.shape[1]//s)
-    left = pos.long()
-    if s>=r: return span[:,left]
-    part = (pos-left)[:,None,None]
-    right = (left+1).clamp(max=span.shape[1]-1)
-    mix = span[:,left]*(1-part) + span[:,right]*part
-    return mix if span.is_floating_point() else mix.round().to(span.dtype)
+    if s>=r: return span[:,::s//r]
+    q = r//s
+    G,left,right = span.repeat_interleave(q, 1),span[:,:-1].float(),span[:,1:].float()
+    for k in range(1, q):
+        mix = left.lerp(right, k/q)
+        G[:,k:-q:q] = mix if span.is_floating_point() else mix.round_()
+    return G
 
 # %% ../nbs/03_sampling.ipynb #26001c2b
 def sample_clip(

@@ -25,7 +25,7 @@ def item_rng(
 class RandItem(RandTransform, ItemTransform):
     "A `RandTransform` that sees the whole item, and draws once for all of it"
 
-# %% ../nbs/05_transforms.ipynb #af39df7f
+# %% ../nbs/05_transforms.ipynb #e0995c1b
 class PlaybackRate(RandItem):
     "File -> raw frames under a clip (3,s*l,h,w), `uint8`, and the number of its rate (section 3.1). Raises `VideoError`"
     split_idx,order = None,0
@@ -34,15 +34,16 @@ class PlaybackRate(RandItem):
         clip_len:int=16, # l: frames in a clip
         size:tuple=(128,171), # (height, width) that frames are scaled to
         seed:int=42, # Of the draws in validation
+        reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
     ):
         super().__init__()
-        self.rates,self.clip_len,self.size,self.seed = rates,clip_len,size,seed
+        self.rates,self.clip_len,self.size,self.seed,self.reader = rates,clip_len,size,seed,reader
 
     def before_call(self, b, split_idx):
         self.do,self.rng = True,item_rng(b[0], self.seed) if split_idx else random
 
     def encodes(self, o):
-        with VideoReader(o[0]) as v:
+        with self.reader(o[0]) as v:
             rates = feasible_rates(len(v), self.rates, self.clip_len)
             if not rates: raise VideoError(o[0], f'{len(v)} frames are too few for a clip, which spans {span_len(self.rates[0], self.clip_len)}')
             s = self.rng.choice(rates)
