@@ -253,7 +253,7 @@ def read_frames(
     "Exactly the frames `idxs` of the file at `path`, scaled as they are decoded. Raises `VideoError`, `IndexError`"
     with VideoReader(path) as v: return v.frames(idxs, **kwargs)
 
-# %% ../nbs/01_read.ipynb #61c33ae2
+# %% ../nbs/01_read.ipynb #c1017d18
 def load_torchcodec():
     "Its module of decoders. Raises `ImportError` with the reason where it cannot be loaded"
     try:
@@ -264,10 +264,9 @@ def load_torchcodec():
 
 class TorchcodecReader(VideoReader):
     "A `VideoReader` in which torchcodec decodes. Raises `ImportError` where it cannot be loaded"
-    @delegates(VideoReader.__init__)
-    def __init__(self, path, **kwargs):
+    def __init__(self, path, known=None):
         self.decoders = load_torchcodec()
-        super().__init__(path, **kwargs)
+        super().__init__(path, known)
 
     def frames(self, idxs, size=None):
         out = self._played(_within(idxs, self), size) if self.index else None
