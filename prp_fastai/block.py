@@ -6,7 +6,7 @@ Docs: https://prp-fastai.github.io/prp_fastai/block.html.md"""
 
 # %% auto #0
 __all__ = ['VideoBlock', 'PlaybackDL', 'frame_size', 'GroupSplitter', 'prp_dblock', 'show_strips', 'show_batch', 'PRPDataLoaders',
-           'item_tfm']
+           'clips_loader', 'item_tfm']
 
 # %% ../nbs/06_block.ipynb #555effdd
 from fastai.vision.all import *
@@ -186,6 +186,44 @@ class PRPDataLoaders(DataLoaders):
     ):
         "From a CSV file of paths, with a header"
         return cls.from_df(pd.read_csv(Path(path)/csv_fname), path=path, **kwargs)
+
+# %% ../nbs/06_block.ipynb #b7d0d5a1
+class _ClipsDL(DataLoader):
+    def create_item(self, i):
+        i = i or 0
+        with VideoReader(self.dataset[i]) as v:
+            try: starts = self.starts(len(v))
+            except ValueError as e: raise VideoError(self.dataset[i], e) from e
+            frames = v.frames(torch.cat([dilated_idxs(self.s, self.clip_len, o) for o in starts]), frame_size(self.size))
+        clips = CropVideo(self.size)((frames.as_subclass(Tensor),), split_idx=1)[0]
+        return clips.unflatten(1, (len(starts), self.clip_len)).transpose(0, 1), i
+
+    def create_batches(self, samps):
+        try: yield from super().create_batches(samps)
+        except VideoError as e: yield e
+
+    def after_batch(self, b):
+        if isinstance(b, VideoError): raise b
+        return b[0].float().div_(255), b[1]
+
+def clips_loader(
+    files, # Paths of the videos
+    n_clips:int=10, # Clips of each, evenly spaced
+    s:int=1, # Sampling interval
+    clip_len:int=16, # Frames in a clip
+    size:int=112, # Side of the centre crop in pixels
+    bs:int=8, # Videos in a batch
+    num_workers:int=None, # Worker processes; fastai's choice where None
+    device=None, # Device of the batches; fastai's choice where None
+    starts=None, # Number of frames -> starts of the clips; `linspace_starts` where None
+)->DataLoader: # Batches of clips (bs,n_clips,3,clip_len,size,size), float in 0..1, and the videos' numbers in `files`, (bs,)
+    "Clips of `files`, in order, none left out. Raises `FileNotFoundError` where some are missing; while it runs, `VideoError` for the first that cannot be read or is too short"
+    files = L(files).map(Path)
+    if not files: raise ValueError('no videos to take clips of')
+    if missing:=files.filter(lambda o: not o.exists()): raise FileNotFoundError(f'{len(missing)} of {len(files)} videos are missing, the first is {missing[0]}')
+    dl = _ClipsDL(files, bs=bs, num_workers=ifnone(num_workers, min(16, defaults.cpus)), device=ifnone(device, default_device()))
+    dl.starts,dl.s,dl.clip_len,dl.size = starts or partial(linspace_starts, n_clips=n_clips, s=s, l=clip_len),s,clip_len,size
+    return dl
 
 # %% ../nbs/06_block.ipynb #11c4803f
 def item_tfm(
