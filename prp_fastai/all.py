@@ -5,6 +5,7 @@ from .read import *
 from .external import *
 from .sampling import *
 from .manifest import *
+from .presets import *
 from .motion import *
 from .transforms import *
 from .block import *

@@ -8,13 +8,15 @@ Docs: https://prp-fastai.github.io/prp_fastai/block.html.md"""
 __all__ = ['VideoBlock', 'PlaybackDL', 'frame_size', 'GroupSplitter', 'prp_dblock', 'show_strips', 'show_batch', 'PRPDataLoaders',
            'clips_loader', 'item_tfm']
 
-# %% ../nbs/06_block.ipynb #555effdd
+# %% ../nbs/06_block.ipynb #66658ac7
 from fastai.vision.all import *
 from .core import *
 from .read import *
 from .external import *
 from .manifest import *
 from .sampling import *
+from .presets import *
+from .motion import *
 from .transforms import *
 
 # %% ../nbs/06_block.ipynb #a7ba9423
@@ -73,22 +75,35 @@ def GroupSplitter(
         return groups.argwhere(lambda g: g not in held),valid
     return _inner
 
-# %% ../nbs/06_block.ipynb #7e15d0c7
+# %% ../nbs/06_block.ipynb #38e4a557
+@with_preset
 def prp_dblock(
     rates:tuple=(1,2,4,8), # S: the sampling intervals, powers of two
     clip_len:int=16, # l: frames in a clip
     recon_rate:int=2, # r: how many times slower the reconstruction plays; 1, 2 or 4
     size:int=112, # Side of the crop in pixels
     flip:float=0., # Probability to mirror a training item
-    attention:bool=True, # Weigh the reconstruction by motion?
     seed:int=42, # Of the draws in validation
     splitter=None, # Items -> (train, valid) numbers; random 80/20 by `seed` where None
+    preset:str='paper', # What is not named below: as the 'paper' or as its 'authors' code (`presets`)
+    crop:str='random', # Where a training item is cropped: 'random' or 'center'
+    short:str='feasible_rate', # Where a video is too short for a rate: draw a rate that fits, 'resample' another video, or 'loop' this one
+    start:str='uniform', # Where clips start: 'uniform' or 'off_by_one'
+    redraw_valid:bool=False, # Draw rate and start anew each time in validation?
+    attn:str='dpau', # Weighing of pixels: 'dpau' by motion, 'gauss' by a bump where it is strongest, None for none
+    diff:str='adjacent', # Frames compared for it: 'adjacent', or 'sparse4', four of 16
+    norm:str='clip', # Range of the weights: one a 'clip', or one a 'block' of it and colour
+    per_channel:bool=False, # A weight for each colour?
+    time_interp:str='trilinear', # Weights between blocks: 'trilinear', or 'blockwise' in steps
+    eps:float=0., # Added above and below the fraction bar of the activation
+    fake_gt:str='include', # Frames of G that are blended from two: 'include' them in the loss or 'exclude' them
     **kwargs # Passed to `DataBlock`
 )->DataBlock: # Of paths
     "The `DataBlock` of pretraining: path -> (X, rate, G, M). Raises `ValueError` for rates that the sampling is not made for"
     rates = check_rates(rates, recon_rate)
-    item_tfms = [PlaybackRate(rates, clip_len, frame_size(size), seed), CropVideo(size), SlowDown(rates, recon_rate, clip_len)]
-    return DataBlock(blocks=VideoBlock, dl_type=PlaybackDL, splitter=splitter or RandomSplitter(.2, seed), batch_tfms=PRPBatch(rates, recon_rate, attention),
+    motion = MotionAttention(attn, diff, norm, per_channel, time_interp, eps)
+    item_tfms = [PlaybackRate(rates, clip_len, frame_size(size), seed, short, start, redraw_valid), CropVideo(size, crop), SlowDown(rates, recon_rate, clip_len, motion)]
+    return DataBlock(blocks=VideoBlock, dl_type=PlaybackDL, splitter=splitter or RandomSplitter(.2, seed), batch_tfms=PRPBatch(rates, recon_rate, motion, fake_gt),
                      item_tfms=item_tfms + ([FlipVideo(p=flip)] if flip else []), **kwargs)
 
 # %% ../nbs/06_block.ipynb #ea6df898

@@ -25,7 +25,7 @@ def item_rng(
 class RandItem(RandTransform, ItemTransform):
     "A `RandTransform` that sees the whole item, and draws once for all of it"
 
-# %% ../nbs/05_transforms.ipynb #af39df7f
+# %% ../nbs/05_transforms.ipynb #8973c6f8
 class PlaybackRate(RandItem):
     "File -> raw frames under a clip (3,s*l,h,w), `uint8`, and the number of its rate (section 3.1). Raises `VideoError`"
     split_idx,order = None,0
@@ -34,36 +34,73 @@ class PlaybackRate(RandItem):
         clip_len:int=16, # l: frames in a clip
         size:tuple=(128,171), # (height, width) that frames are scaled to
         seed:int=42, # Of the draws in validation
+        short:str='feasible_rate', # Where a video is too short for a rate: draw a rate that fits, 'resample' another video, or 'loop' this one
+        start:str='uniform', # Where clips start: 'uniform', or 'off_by_one' as the authors' code
+        redraw:bool=False, # Draw anew in validation too?
     ):
         super().__init__()
-        self.rates,self.clip_len,self.size,self.seed = rates,clip_len,size,seed
+        if short not in ('feasible_rate','resample','loop'): raise ValueError(f'short must be feasible_rate, resample or loop, got {short!r}')
+        if start not in ('uniform','off_by_one'): raise ValueError(f'start must be uniform or off_by_one, got {start!r}')
+        self.rates,self.clip_len,self.size,self.seed,self.short,self.start,self.redraw = rates,clip_len,size,seed,short,start,redraw
 
     def before_call(self, b, split_idx):
-        self.do,self.rng = True,item_rng(b[0], self.seed) if split_idx else random
+        self.do,self.rng = True,item_rng(b[0], self.seed) if split_idx and not self.redraw else random
+
+    def draw(self, path, n):
+        "Rate and start of a clip in `path` of `n` frames"
+        rates = feasible_rates(n, self.rates, self.clip_len)
+        if not rates: raise VideoError(path, f'{n} frames are too few for a clip, which spans {span_len(self.rates[0], self.clip_len)}')
+        s = self.rng.choice(rates)
+        return s,self.rng.randrange(n_starts(n, s, self.clip_len))
 
     def encodes(self, o):
-        with VideoReader(o[0]) as v:
-            rates = feasible_rates(len(v), self.rates, self.clip_len)
-            if not rates: raise VideoError(o[0], f'{len(v)} frames are too few for a clip, which spans {span_len(self.rates[0], self.clip_len)}')
-            s = self.rng.choice(rates)
-            start = self.rng.randrange(n_starts(len(v), s, self.clip_len))
-            span = v.frames(range(start, start+span_len(s, self.clip_len)), self.size)
+        path,draw = (o[0],self.draw) if self.short=='feasible_rate' and self.start=='uniform' else self._others(o[0])
+        with VideoReader(path) as v:
+            s,start = draw(path, len(v))
+            span = v.frames([i%len(v) for i in range(start, start+span_len(s, self.clip_len))], self.size)
         return span, TensorCategory(self.rates.index(s))
 
-# %% ../nbs/05_transforms.ipynb #1a356c22
+# %% ../nbs/05_transforms.ipynb #5163206f
+@patch
+def setups(self:PlaybackRate, dl):
+    if self.short=='resample': self.pool = list(dl.items)
+
+@patch
+def _others(self:PlaybackRate, path):
+    "Path, and function of it and its number of frames that draws rate and start, where not all is as by default"
+    late,s = self.start=='off_by_one',None
+    def fits(n, s): return n_starts(n-late, s, self.clip_len)
+    if self.short=='resample':
+        s = self.rng.choice(self.rates)
+        for o in (path, *self.rng.sample(self.pool, len(self.pool))):
+            with VideoReader(o) as v:
+                if fits(len(v), s): break
+        else: raise VideoError(path, f'too short for rate {s}, as are all others')
+        path = o
+    def draw(path, n):
+        rates = (s,) if s else self.rates if self.short=='loop' else [o for o in self.rates if fits(n, o)]
+        if not rates: raise VideoError(path, f'{n} frames are too few for a clip, which spans {span_len(self.rates[0], self.clip_len)}')
+        rate = self.rng.choice(rates)
+        start = self.rng.randrange(max(1, fits(n, rate)))
+        return rate,max(0, start-late)
+    return path,draw
+
+# %% ../nbs/05_transforms.ipynb #bc68f4d1
 class CropVideo(RandItem):
     "Cut a square out of all frames: anywhere in training, the middle in validation (section 4.1)"
     split_idx,order = None,1
     def __init__(self,
         size:int=112, # Side of the square in pixels
+        crop:str='random', # Where in training: 'random' or 'center'
     ):
         super().__init__()
-        self.size = size
+        if crop not in ('random','center'): raise ValueError(f'crop must be random or center, got {crop!r}')
+        self.size,self.crop = size,crop
 
     def before_call(self, b, split_idx):
         spare = [o-self.size for o in b[0].shape[-2:]]
         if min(spare)<0: raise ValueError(f'a crop of {self.size} does not fit into frames of {tuple(b[0].shape[-2:])}')
-        self.do,(self.top,self.left) = True,[o//2 if split_idx else random.randint(0, o) for o in spare]
+        self.do,(self.top,self.left) = True,[o//2 if split_idx or self.crop=='center' else random.randint(0, o) for o in spare]
 
     def encodes(self, o): return o[0][...,self.top:self.top+self.size,self.left:self.left+self.size], *o[1:]
 
@@ -73,7 +110,7 @@ class FlipVideo(RandItem):
     split_idx,order = 0,2
     def encodes(self, o): return o[0].flip(-1), *o[1:]
 
-# %% ../nbs/05_transforms.ipynb #ca5eef03
+# %% ../nbs/05_transforms.ipynb #b6d6f335
 class SlowDown(ItemTransform):
     "Raw frames and rate -> target $G$ (3,r*l,h,w), rate, pooled differences (1,S,h',w') with S the highest rate (section 3.2)"
     order = 3
@@ -81,26 +118,39 @@ class SlowDown(ItemTransform):
         rates:tuple=(1,2,4,8), # S: the sampling intervals
         recon_rate:int=2, # r: how many times slower the target plays
         clip_len:int=16, # l: frames in a clip
-    ): store_attr()
+        motion:MotionAttention=None, # How pixels are weighed; as the paper where None
+    ):
+        motion = motion or MotionAttention()
+        store_attr()
 
     def encodes(self, o):
         span,k = o[:2]
         s,raw = self.rates[k],span.as_subclass(Tensor)
         G = TensorVideo(sample_target(raw, s, self.recon_rate), fn=span.fn)
-        return G, k, TensorMotion(F.pad(pooled_difference(raw, self.clip_len), (0,0,0,0,0,self.rates[-1]-s)))
+        return G, k, TensorMotion(F.pad(self.motion.pool(raw, self.clip_len), (0,0,0,0,0,self.rates[-1]-s)))
 
-# %% ../nbs/05_transforms.ipynb #86429fda
+# %% ../nbs/05_transforms.ipynb #28b0bfa3
 class PRPBatch(ItemTransform):
     "Batch of (G, rate, pooled differences) -> X (n,3,l,h,w), rate (n,), G (n,3,r*l,h,w), M (n,1,r*l,h,w) (equation 3)"
     def __init__(self,
         rates:tuple=(1,2,4,8), # S: the sampling intervals
         recon_rate:int=2, # r: how many times slower the target plays
-        attention:bool=True, # Weigh pixels by motion? All weigh 1 otherwise
-    ): store_attr()
+        motion:MotionAttention=None, # How pixels are weighed; as the paper where None
+        fake_gt:str='include', # Frames of G that are blended from two, where r>s: 'include' them in the loss or 'exclude' them
+    ):
+        if fake_gt not in ('include','exclude'): raise ValueError(f'fake_gt must be include or exclude, got {fake_gt!r}')
+        motion = motion or MotionAttention()
+        store_attr()
 
     def encodes(self, o):
         G,k,P = o
         G = G.float().div_(255)
         s = torch.tensor(self.rates, device=k.device)[k.as_subclass(Tensor)]
-        M = motion_attention(P.as_subclass(Tensor), s, G.shape[2:]) if self.attention else torch.ones_like(G[:,:1].as_subclass(Tensor))
+        M = self.motion(P.as_subclass(Tensor), s, G.shape[2:])
+        if self.fake_gt=='exclude': M = M*torch.stack([self._share(o, G.shape[2]) for o in s.tolist()]).to(M)[:,None,:,None,None]
         return sample_clip(G, self.recon_rate), k, G, TensorMotion(M)
+
+    def _share(self, s, n):
+        "Weights of `n` frames of G with a mean of 1: 0 for those that are blended"
+        real = (torch.arange(n)*s%self.recon_rate==0).float()
+        return real/real.mean()

@@ -78,7 +78,7 @@ def test_table_and_folder_agree(video_folder):
         assert L(dls.valid_ds.items).sorted()==files[::3]
     (video_folder/'labels.csv').unlink()
 
-def test_attention_can_be_off(video_folder): assert (PRPDataLoaders.from_folder(video_folder, **small, attention=False).one_batch()[3]==1).all()
+def test_attention_can_be_off(video_folder): assert (PRPDataLoaders.from_folder(video_folder, **small, attn=None).one_batch()[3]==1).all()
 
 def test_names_with_brackets(tmp_path):
     for i in range(6): write_video(tmp_path/f'a [{i}] ! & ; (x).mp4', pattern(40))
