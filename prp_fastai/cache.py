@@ -49,7 +49,7 @@ def cache_video(
             if not np.array_equal(np.load(tmp, mmap_mode='r')[:,i], v.frames([i], size)[:,0].numpy()): raise VideoError(path, f'frame {i} was not kept as it was read')
     return tmp.replace(fname)
 
-# %% ../nbs/03b_cache.ipynb #1a08422f
+# %% ../nbs/03b_cache.ipynb #afba01af
 class CachedVideo:
     "The frames of the video at `path`, out of the cache; used as a `VideoReader` is"
     def __init__(self,
@@ -70,7 +70,7 @@ class CachedVideo:
         "Exactly the frames `idxs`. Raises `IndexError` beyond the video, `ValueError` for another size"
         if size and tuple(size)!=self.video.shape[2:]: raise ValueError(f'{self.path} is cached at {self.video.shape[2:]}, not at {tuple(size)}')
         at = _within(idxs, self)
-        frames = self.video[:,at[0]:at[-1]+1] if isinstance(idxs, range) and idxs.step==1 else self.video[:,at]
+        frames = self.video[:,at[0]:at[-1]+1] if at==list(range(at[0], at[-1]+1)) else self.video[:,at]
         return TensorVideo(torch.from_numpy(frames), fn=str(self.path))
 
 # %% ../nbs/03b_cache.ipynb #c23bc2d2

@@ -49,7 +49,7 @@ def provenance(
     return dict(settings=settings, python=platform.python_version(), packages={o: version(o) for o in packages},
                 git_revision=git or None)
 
-# %% ../nbs/40_cli.ipynb #ac826ad5
+# %% ../nbs/40_cli.ipynb #35eac1d2
 def _row(learn, values):
     "One line for one epoch, where there is no terminal to draw a table on"
     print('  '.join(f'{n} {o:.4f}' if isinstance(o, float) else f'{n} {o}' for n,o in zip(learn.recorder.metric_names, values)), flush=True)
@@ -97,7 +97,7 @@ def prp_pretrain(
     heads,out = tuple(heads.split(',')),Path(out)
     set_seed(seed)
     dls = PRPDataLoaders.from_files(find_videos(source, root), find_videos(valid, root) if valid else None, valid_pct=valid_pct, by_group=by_group,
-        rates=_numbers(rates), clip_len=clip_len, recon_rate=recon_rate, size=size, flip=flip, attention=attention, bs=bs, num_workers=num_workers,
+        rates=_numbers(rates), clip_len=clip_len, recon_rate=recon_rate, size=size, flip=flip, attn='dpau' if attention else None, bs=bs, num_workers=num_workers,
         manifest=manifest, cache=cache, backend=backend, seed=seed)
     out.mkdir(parents=True, exist_ok=True)
     learn = prp_learner(dls, encoder, heads, width, final, lambda_d, lambda_g, lr=lr, opt_func=partial(prp_sgd, mom=mom, wd=wd, head_lr_mult=head_lr_mult),

@@ -70,7 +70,10 @@ def play(self:TensorVideo,
     plt.close(fig)
     return HTML(anim.to_jshtml())
 
-# %% ../nbs/00_core.ipynb #a60fb9e4
+# %% ../nbs/00_core.ipynb #7b68dc03
 class TensorMotion(TensorVideo):
     "Motion attention (1,t,h,w) or (n,1,t,h,w): the weight of every pixel, between $\\lambda_1$=0.8 and $\\lambda_2$=2"
     _show_args = dict(cmap='cividis', vmin=.8, vmax=2.)
+    def show(self, ctx=None, **kwargs):
+        "Show one map, the mean of its channels, as a film strip"
+        return TensorVideo.show(self.mean(0, keepdim=True), ctx=ctx, **kwargs)

@@ -44,7 +44,7 @@ def prp_splitter(
     ids = set(map(id, last))
     return L([p for p in params(model) if id(p) not in ids], last).filter(len)
 
-# %% ../nbs/23_learner.ipynb #86d1e259
+# %% ../nbs/23_learner.ipynb #286d31ca
 @delegates(Learner.__init__, but=['loss_func','splitter','wd_bn_bias'])
 def prp_learner(
     dls:PRPDataLoaders, # What to learn from
@@ -55,6 +55,7 @@ def prp_learner(
     lambda_d:float=.1, # Weight of the classification
     lambda_g:float=1., # Weight of the reconstruction
     head_lr_mult:float=10., # How much faster the classifier's last layer learns
+    head_convs:bool=True, # A convolution before each head, as in the authors' code?
     lr:float=.01, # Learning rate where `fit` is given none
     opt_func=None, # Optimiser; `prp_sgd` where None
     metrics=None, # Beside rate accuracy and the parts of the loss
@@ -62,9 +63,9 @@ def prp_learner(
     **kwargs
 )->Learner: # Ready to fit
     "A `Learner` of `PRPModel` with the losses, metrics and optimiser of the paper"
-    slow = item_tfm(dls, SlowDown)
-    if 'rate' in heads and len(slow.rates)<2: raise ValueError(f"one rate, {slow.rates}, leaves nothing to tell apart; use heads=('recon',) or more rates")
-    model = PRPModel(arch, len(slow.rates), slow.recon_rate, heads, width, final)
+    played = item_tfm(dls, PRPBatch)
+    if 'rate' in heads and len(played.rates)<2: raise ValueError(f"one rate, {played.rates}, leaves nothing to tell apart; use heads=('recon',) or more rates")
+    model = PRPModel(arch, len(played.rates), played.recon_rate, heads, width, final, head_convs)
     parts = dict(rate=[rate_accuracy, LossPart('loss_d')], recon=[LossPart('loss_g')])
     if opt_func is None: opt_func = partial(prp_sgd, head_lr_mult=head_lr_mult)
     learn = Learner(dls, model, PRPLoss(model.heads, lambda_d, lambda_g), opt_func=opt_func, lr=lr, splitter=prp_splitter,

@@ -6,10 +6,10 @@ Docs: https://prp-fastai.github.io/prp_fastai/sampling.html.md"""
 
 # %% auto #0
 __all__ = ['span_len', 'dilated_idxs', 'n_starts', 'feasible_rates', 'target_positions', 'sample_target', 'sample_clip',
-           'check_rates']
+           'linspace_starts', 'check_rates']
 
-# %% ../nbs/03_sampling.ipynb #62bfc1bd
-import torch
+# %% ../nbs/03_sampling.ipynb #b3b3a0b1
+import numpy as np,torch
 from torch import Tensor
 
 # %% ../nbs/03_sampling.ipynb #1447b1c7
@@ -76,6 +76,18 @@ def sample_clip(
 )->Tensor: # X: (...,l,h,w), a view of `G`
     "The clip $X$ of which `G` is the slow-down: `G[::r]` in time"
     return G[...,::r,:,:]
+
+# %% ../nbs/03_sampling.ipynb #3f6883b1
+def linspace_starts(
+    n_frames:int, # Frames in the video
+    n_clips:int=10, # Clips; one is the first of the video
+    s:int=1, # Sampling interval
+    l:int=16, # Frames in a clip
+)->list: # `n_clips` frame numbers, ascending
+    "Where evenly spaced clips start: `int(i-s*l/2)` for i of `np.linspace(s*l/2, n_frames-s*l/2, n_clips)` (ten-clip protocol of VCOP and of PRP's code). Raises `ValueError` where none fits"
+    if not n_starts(n_frames, s, l): raise ValueError(f'{n_frames} frames are too few for a clip, which spans {span_len(s, l)}')
+    half = span_len(s, l)/2
+    return [int(i-half) for i in np.linspace(half, n_frames-half, n_clips)]
 
 # %% ../nbs/03_sampling.ipynb #19d0f88b
 def check_rates(

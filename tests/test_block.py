@@ -38,10 +38,11 @@ def test_item_shows_the_frames_of_its_rate(tmp_path):
     "Each frame carries its number in its brightness: the numbers in a clip are `s` apart"
     frames = torch.arange(128).mul(2).to(torch.uint8)[None,:,None,None].expand(3,128,32,44)
     path = write_video(tmp_path/'a.mkv', frames, codec='ffv1', pix_fmt='bgr0')
-    rated,cropped,slow = PlaybackRate(size=(27,37)),CropVideo(24),SlowDown()
+    rated,cropped,played = PlaybackRate(size=(27,37)),CropVideo(24),PRPBatch()
     for _ in range(20):
-        G,k,P = slow(cropped(rated((path,), split_idx=0), split_idx=0))
-        steps = (sample_clip(G.float()).mean((0,2,3))/2).diff()
+        span,k = cropped(rated((path,), split_idx=0), split_idx=0)
+        X,*_ = played((span.transpose(0, 1), k[None]))
+        steps = (X[0].mean((0,2,3))*255/2).diff()
         assert (steps-rated.rates[k]).abs().max()<.3
 
 def test_too_short_for_a_rate_draws_another(tmp_path):
@@ -78,7 +79,7 @@ def test_table_and_folder_agree(video_folder):
         assert L(dls.valid_ds.items).sorted()==files[::3]
     (video_folder/'labels.csv').unlink()
 
-def test_attention_can_be_off(video_folder): assert (PRPDataLoaders.from_folder(video_folder, **small, attention=False).one_batch()[3]==1).all()
+def test_attention_can_be_off(video_folder): assert (PRPDataLoaders.from_folder(video_folder, **small, attn=None).one_batch()[3]==1).all()
 
 def test_names_with_brackets(tmp_path):
     for i in range(6): write_video(tmp_path/f'a [{i}] ! & ; (x).mp4', pattern(40))

@@ -2,6 +2,8 @@
 import json,zlib
 from pathlib import Path
 import numpy as np,pytest,torch
+from prp_fastai.motion import MotionAttention
+from prp_fastai.presets import presets
 from prp_fastai.weights import from_authors,to_authors
 
 ref = Path(__file__).parent/'reference'
@@ -40,3 +42,21 @@ def test_foreign_checkpoint_is_refused():
     state = filled('r3d')
     del state['module.fc8.weight']
     with pytest.raises(ValueError, match='1 keys differ, the first is fc8.weight'): from_authors(state)
+
+def moving_blob(r, T):
+    "The clip of the reference runs, drawn from the generator `r`: (3,T,112,112) in 0..1"
+    yy,xx = np.mgrid[:112,:112]
+    tex,clip = r.random_sample((3,112,112)).astype('float32')*.3,np.empty((3,T,112,112), 'float32')
+    for t in range(T):
+        blob = np.exp(-((xx-20-70*t/T)**2+(yy-30-40*np.sin(6.28*t/40))**2)/120.)
+        for c in range(3): clip[c,t] = np.clip(tex[c]+blob*(.4+.2*c), 0, 1)
+    return torch.from_numpy(clip)
+
+def test_authors_preset_gives_the_authors_attention():
+    want,r = np.load(ref/'authors_motion_attention.npz'),np.random.RandomState(1)
+    motion = MotionAttention(**{k:v for k,v in presets['authors'].items() if k in ('diff','norm','per_channel','time_interp','eps')})
+    for s in (1,2):
+        R = moving_blob(r, 16*s)
+        np.testing.assert_allclose(R.mean((2,3)), want[f's{s}_frames_mean'], **close)
+        M = motion(motion.pool(R)[None], torch.tensor([s]), (32,112,112))[0]
+        np.testing.assert_allclose(M[:,:,::8,::8], want[f's{s}_attention'], **close)

@@ -13,15 +13,16 @@ import torch.nn.functional as F
 from torch import nn,Tensor
 from .encoders import *
 
-# %% ../../nbs/11_models.prp.ipynb #1344223d
+# %% ../../nbs/11_models.prp.ipynb #45290ce6
 class RateHead(nn.Sequential):
     "Classifier of the playback rate: features (n,c,t,h,w) -> logits (n,C) (section 3.2, Discriminative Perception)"
     def __init__(self,
         nf:int, # Channels of the features
         n_rates:int=4, # C: how many rates there are
-    ): super().__init__(conv_bn_relu(nf, nf), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(nf, n_rates))
+        head_convs:bool=True, # A convolution first, as in the authors' code?
+    ): super().__init__(conv_bn_relu(nf, nf) if head_convs else nn.Identity(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(nf, n_rates))
 
-# %% ../../nbs/11_models.prp.ipynb #1ea7cd07
+# %% ../../nbs/11_models.prp.ipynb #56aecac0
 finals = dict(bn_relu=lambda: (nn.BatchNorm3d(3), nn.ReLU(inplace=True)), sigmoid=lambda: (nn.Sigmoid(),), linear=lambda: ())
 
 class Decoder(nn.Module):
@@ -30,12 +31,13 @@ class Decoder(nn.Module):
         nf:int, # Channels of the features
         recon_rate:int=2, # r: how many times slower the reconstruction plays
         final:str='bn_relu', # After the last convolution: 'bn_relu', 'sigmoid', or 'linear' for nothing
+        head_convs:bool=True, # A convolution first, as in the authors' code?
     ):
         super().__init__()
         if final not in finals: raise ValueError(f"final must be one of {', '.join(finals)}, got {final!r}")
         def up(ni, stride=(2,2,2)): return nn.ConvTranspose3d(ni, ni, stride, stride=stride)
         a,b,c = (max(1, nf//o) for o in (2,4,8))
-        self.layers = nn.Sequential(conv_bn_relu(nf, nf),
+        self.layers = nn.Sequential(conv_bn_relu(nf, nf) if head_convs else nn.Identity(),
             up(nf), conv_bn_relu(nf, a), up(a), conv_bn_relu(a, b), up(b), conv_bn_relu(b, c), up(c, (recon_rate,2,2)), nn.Sequential(nn.Conv3d(c, 3, 3, padding=1), *finals[final]()))
         self.recon_rate = recon_rate
 
@@ -44,7 +46,7 @@ class Decoder(nn.Module):
         if all(0<=a-b<16 for a,b in zip(y.shape[2:], size)): return y[:,:,:size[0],:size[1],:size[2]]
         return F.interpolate(y, size=size, mode='trilinear', align_corners=False)
 
-# %% ../../nbs/11_models.prp.ipynb #d32cb9b7
+# %% ../../nbs/11_models.prp.ipynb #fc7ea3c0
 class PRPModel(nn.Module):
     "An encoder and the heads of playback rate perception: (n,3,l,h,w) -> one output a head (figure 2)"
     def __init__(self,
@@ -54,14 +56,15 @@ class PRPModel(nn.Module):
         heads:tuple=('rate','recon'), # DG-P; `('rate',)` is DP, `('recon',)` is GP
         width:float=1., # Factor on the encoder's channels
         final:str='bn_relu', # End of the decoder: 'bn_relu', 'sigmoid' or 'linear'
+        head_convs:bool=True, # A convolution before each head, as in the authors' code?
     ):
         super().__init__()
         if not heads or not set(heads)<={'rate','recon'}: raise ValueError(f"heads must be of 'rate' and 'recon', got {heads}")
         self.encoder = create_encoder(encoder, width)
         nf = num_features(self.encoder)
         self.heads = tuple(o for o in ('rate','recon') if o in heads)
-        if 'rate'  in heads: self.rate  = RateHead(nf, n_rates)
-        if 'recon' in heads: self.recon = Decoder(nf, recon_rate, final)
+        if 'rate'  in heads: self.rate  = RateHead(nf, n_rates, head_convs)
+        if 'recon' in heads: self.recon = Decoder(nf, recon_rate, final, head_convs)
 
     def forward(self,
         x:Tensor, # Clips (n,3,l,h,w), float in 0..1
