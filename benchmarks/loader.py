@@ -1,9 +1,9 @@
-"""The whole way from files to batches, side by side: items a second of a DataLoader with worker processes, batches of 8, playback rates mixed.
+"""The way from files to batches, side by side: items a second of a DataLoader with worker processes, batches of 8, playback rates mixed.
 
 `python benchmarks/loader.py FOLDER --out benchmarks/results/loader_NAME.csv`. The first row is the authors' way, written from the description of their code: OpenCV from
-frame 0 to the end of the span, torchvision's transforms on each frame as a PIL image, floats and motion attention made in the worker. In the other rows only the reader differs: all ship `uint8` targets and pooled differences.
+frame 0 to the end of the span, torchvision's transforms on each frame as a PIL image, floats and motion attention made in the worker. In the other rows only the reader differs: all ship the cropped raw frames, of which the device makes clip, target and attention (benchmarks/device.py).
 Every way passes over the same files in each round; ratios are of medians over rounds. Readers that are not installed are left out."""
-import random,tempfile,time
+import math,random,tempfile,time
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -64,9 +64,10 @@ def ours_dl(files, workers, reader):
     dls.train.after_batch = Pipeline()
     return dls.train
 
-def rate_of(dl):
-    "Items a second from the first batch to the last; batches are not touched further"
-    it = iter(dl)
+def rate_of(way, files, seconds=0):
+    "Items a second from the first batch to the last, which are not touched further; where `seconds` is given, over the files as often as it takes to last so long"
+    if seconds: files = files*math.ceil(seconds*rate_of(way, files)/len(files))
+    it = iter(way(files))
     next(it)
     start,n = time.perf_counter(),0
     for b in it: n += len(b[1])
@@ -75,8 +76,9 @@ def rate_of(dl):
 @call_parse(pos=['folder'])
 def main(
     folder:str, # Videos
-    n_items:int=160, # Items in a pass
+    n_items:int=96, # Items that all ways load
     rounds:int=5, # Passes of each way
+    seconds:float=3, # Least length of a pass
     workers:int=2, # Worker processes
     out:str=None, # Table to write, .csv
 ):
@@ -88,15 +90,15 @@ def main(
     counts = dict(zip(videos.path, videos.n_frames))
     with tempfile.TemporaryDirectory() as tmp:
         cache_videos(set(files), tmp, SIZE, manifest=videos)
-        ways = {"authors' way": partial(authors_dl, files, workers, authors_attention), "authors' way, attention of the paper": partial(authors_dl, files, workers, paper_attention)}
+        ways = {"authors' way": partial(authors_dl, workers=workers, attention=authors_attention), "authors' way, attention of the paper": partial(authors_dl, workers=workers, attention=paper_attention)}
         for name in ('opencv','pyav_naive','torchcodec','decord'):
-            if name in readers_of.readers: ways[name] = partial(ours_dl, files, workers, partial(Reading, readers_of.readers[name], counts))
-        ways['prp_fastai'] = partial(ours_dl, files, workers, OpenVideo(videos))
-        if 'torchcodec' in readers_of.readers: ways['prp_fastai, torchcodec'] = partial(ours_dl, files, workers, OpenVideo(videos, backend='torchcodec'))
-        ways['prp_fastai, cached'] = partial(ours_dl, files, workers, OpenVideo(videos, tmp, SIZE))
+            if name in readers_of.readers: ways[name] = partial(ours_dl, workers=workers, reader=partial(Reading, readers_of.readers[name], counts))
+        ways['prp_fastai'] = partial(ours_dl, workers=workers, reader=OpenVideo(videos))
+        if 'torchcodec' in readers_of.readers: ways['prp_fastai, torchcodec'] = partial(ours_dl, workers=workers, reader=OpenVideo(videos, backend='torchcodec'))
+        ways['prp_fastai, cached'] = partial(ours_dl, workers=workers, reader=OpenVideo(videos, tmp, SIZE))
         rates = {name: [] for name in ways}
         for _ in progress_bar(range(rounds), leave=False, display=sys.stdout.isatty()):
-            for name,dl in ways.items(): rates[name].append(rate_of(dl()))
+            for name,dl in ways.items(): rates[name].append(rate_of(dl, files, seconds))
     df = pd.DataFrame({'items a second': {k: median(v) for k,v in rates.items()}})
     df["times the authors'"] = df.iloc[:,0]/df.iloc[0,0]
     print(df.round(1).to_string())
