@@ -29,7 +29,7 @@ def cache_file(
     where,when = (hashlib.sha1(o.encode()).hexdigest()[:10] for o in (stamp['path'], f'{stamp["bytes"]} {stamp["mtime"]}'))
     return Path(folder)/f'{size[0]}x{size[1]}'/f'{Path(path).stem}-{where}-{when}.npy'
 
-# %% ../nbs/03b_cache.ipynb #610c464a
+# %% ../nbs/03b_cache.ipynb #34be6b49
 def cache_video(
     path, # Video
     folder, # The cache
@@ -46,7 +46,7 @@ def cache_video(
         v.frames(range(len(v)), size, out=kept)
         kept.flush()
         for i in {0, len(v)//2, len(v)-1}:
-            if not np.array_equal(np.load(tmp, mmap_mode='r')[:,i], v.frames([i], size)[:,0].numpy()): raise VideoError(path, f'frame {i} was not kept as it was read')
+            if not np.array_equal(np.load(tmp, mmap_mode='r')[:,i], v.frames([i], size)[:,0].numpy()): raise VideoError(path, f'frame {i} differs when it is read again')
     return tmp.replace(fname)
 
 # %% ../nbs/03b_cache.ipynb #afba01af

@@ -12,14 +12,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# %% ../nbs/20_losses.ipynb #f1f26354
+# %% ../nbs/20_losses.ipynb #d7b69886
+class _WeightedError(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, Y, G, M):
+        error = Y-G
+        weighed = M*error
+        ctx.save_for_backward(weighed)
+        ctx.dtype = Y.dtype
+        return (weighed*error).mean((1,2,3,4))
+
+    @staticmethod
+    def backward(ctx, grad):
+        weighed, = ctx.saved_tensors
+        return (weighed*(2*grad/weighed[0].numel()).view(-1,1,1,1,1)).to(ctx.dtype),None,None
+
+# %% ../nbs/20_losses.ipynb #9950ecee
 def m_mse(
     Y:Tensor, # Reconstruction, (n,3,t,h,w)
     G:Tensor, # Target, (n,3,t,h,w)
     M:Tensor, # Motion attention, (n,1,t,h,w)
-)->Tensor: # (n,)
+)->Tensor: # (n,), with a gradient for `Y` alone
     "Motion-attention-weighted mean squared error of each clip, $\\mathcal{L}_g$ (equation 2)"
-    return (M*(Y-G).square()).mean((1,2,3,4))
+    return _WeightedError.apply(Y, G, M)
 
 # %% ../nbs/20_losses.ipynb #18e5cd81
 class PRPLoss:

@@ -1,3 +1,4 @@
+import os,signal,time
 import matplotlib,numpy as np,pytest,torch
 matplotlib.use('Agg')
 from fastai.vision.all import set_seed
@@ -18,6 +19,20 @@ def video_folder(tmp_path_factory):
     path = tmp_path_factory.mktemp('videos')
     for i in range(12): write_video(path/f'v_Move_g{i//3+1:02}_c{i%3+1:02}.mp4', pattern(150, 32, 44, seed=i), crf=20, threads=1)
     return path
+
+def killed(f, after):
+    "Run `f` in a process of its own, and kill that and all that it started where it takes more than `after` seconds; the seconds it took"
+    start,pid = time.perf_counter(),os.fork()
+    if not pid:
+        os.setsid()
+        try: f()
+        finally: os._exit(0)
+    while time.perf_counter()-start<after:
+        if os.waitpid(pid, os.WNOHANG)[0]: return time.perf_counter()-start
+        time.sleep(.002)
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return after
 
 def pytest_pycollect_makeitem(collector, name, obj):
     "fastcore's `test_eq` and its kin come with `import *`; they are no tests"

@@ -27,6 +27,15 @@ def test_parts_and_sum():
         assert abs(loss.parts['loss_d'][i].item()-d)<1e-5 and abs(loss.parts['loss_g'][i].item()-g)<1e-5
         assert abs(got[i].item()-(.1*d+1*g))<1e-5
 
+def test_gradient_of_the_reconstruction():
+    _,(rate,G,M) = batch()
+    for M in (M, M.expand(-1,3,-1,-1,-1)):
+        Y = torch.rand_like(G).double().requires_grad_()
+        assert torch.autograd.gradcheck(lambda o: m_mse(o, G.double(), M.double()), Y)
+    Y = Y.detach().bfloat16().requires_grad_()
+    m_mse(Y, G, M).mean().backward()
+    assert Y.grad.dtype==torch.bfloat16
+
 def test_each_head_alone_and_weights():
     (logits,Y),y = batch()
     d,g = PRPLoss(('rate',), lambda_d=.5)((logits,), *y),PRPLoss(('recon',), lambda_g=2.)((Y,), *y)

@@ -1,9 +1,9 @@
 "What a scan finds, keeps, and does with what is broken"
-import json,os,random,shutil,signal,subprocess,sys,time
+import json,os,random,shutil,time,warnings
 import numpy as np,pandas as pd,pytest
 from pathlib import Path
 from prp_fastai.all import *
-from conftest import pattern
+from conftest import killed,pattern
 
 @pytest.fixture
 def mixed(tmp_path):
@@ -45,7 +45,7 @@ def test_manifest_is_kept_and_stale_rows_are_redone(mixed, tmp_path):
 
 class Hanging(VideoReader):
     def __init__(self, path):
-        if path.endswith('good3.mp4'): time.sleep(60)
+        if str(path).endswith('good3.mp4'): time.sleep(60)
         super().__init__(path)
 
 class Crashing(VideoReader):
@@ -63,17 +63,13 @@ def test_a_decoder_that_hangs_or_crashes_does_not_stop_the_scan(mixed, monkeypat
 def test_scan_that_is_killed_goes_on(tmp_path):
     path = tmp_path/'many'; path.mkdir()
     for i in range(24): write_video(path/f'{i:02}.mp4', pattern(60, seed=i), threads=1)
-    undisturbed,fname = tmp_path/'undisturbed.csv',tmp_path/'killed.csv'
-    scan_videos(get_video_files(path), undisturbed)
-    code = f'from prp_fastai.manifest import *; from prp_fastai.external import *; scan_videos(get_video_files({str(path)!r}), {str(fname)!r})'
+    files,undisturbed,fname = get_video_files(path),tmp_path/'undisturbed.csv',tmp_path/'killed.csv'
+    took = killed(lambda: scan_videos(files, undisturbed), after=60)
     rng = random.Random(0)
-    for _ in range(4):
-        p = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        while p.poll() is None and not fname.with_suffix('.part').exists() and not fname.exists(): time.sleep(.01)
-        time.sleep(rng.random()*.15)
-        if p.poll() is None: os.killpg(p.pid, signal.SIGKILL)
-        p.wait()
-    scan_videos(get_video_files(path), fname)
+    for _ in range(20):
+        if fname.exists(): fname.unlink()
+        killed(lambda: scan_videos(files, fname), after=rng.random()*took)
+    scan_videos(files, fname)
     assert fname.read_text()==undisturbed.read_text()
 
 def test_a_torn_line_does_not_count(mixed, tmp_path):
@@ -115,19 +111,35 @@ def mutilate(data, rng):
     else: data = b''
     return bytes(data)
 
-def test_mutilated_files(mixed, tmp_path):
-    "What damage leaves readable is read, what it does not is named; good files beside it are untouched"
+def test_a_decoder_that_does_not_come_back_ends_the_run_with_its_name(mixed):
+    dls = PRPDataLoaders.from_folder(mixed, size=32, bs=2, num_workers=1)
+    item_tfm(dls, PlaybackRate).reader = Hanging
+    dl = dls.test_dl([mixed/'good0.mp4', mixed/'good3.mp4'])
+    dl.timeout = 4
+    with pytest.raises(TimeoutError, match='no batch came in 4 seconds; being read: .*good3.mp4'): next(iter(dl))
+
+def test_mutilated_files(mixed, tmp_path, capsys):
+    "What damage leaves readable is read, what it does not is named; good files beside it are untouched: in a scan, in a cache, in an epoch"
     rng,path = random.Random(0),tmp_path/'mutilated'; path.mkdir()
     write_video(path/'a.avi', pattern(140, seed=1), codec='mpeg4', threads=1)
     sources = [(mixed/'good0.mp4').read_bytes(), (path/'a.avi').read_bytes()]
     (path/'a.avi').unlink()
-    for i in range(200): (path/f'{i:03}{rng.choice([".mp4",".avi",".mkv"])}').write_bytes(mutilate(rng.choice(sources), rng))
+    for i in range(1000): (path/f'{i:03}{rng.choice([".mp4",".avi",".mkv"])}').write_bytes(mutilate(rng.choice(sources), rng))
     for i in range(6): shutil.copy(mixed/f'good{i}.mp4', path/f'whole{i}.mp4')
     files = get_video_files(path)
     df = scan_videos(files, timeout=10)
-    assert len(df)==206 and set(df.status)=={'ok','broken'} and (df[df.path.str.contains('whole')].status=='ok').all()
-    assert not df.reason.str.contains('did not come back').any()
-    dls = PRPDataLoaders.from_files(files, manifest=df.assign(status='ok', n_frames=140), size=24, bs=4, num_workers=2)
+    whole = df.path.str.contains('whole')
+    assert len(df)==1006 and set(df.status)=={'ok','broken'} and (df[whole].status=='ok').all() and df.n_frames[whole].eq(140).all()
+    assert not df.reason.str.contains('did not come back').any() and (df[df.status=='broken'].reason.str.len()>5).all()
+
+    with warnings.catch_warnings(record=True) as told: kept = cache_videos(files, tmp_path/'cache', (27,37), manifest=df, timeout=10)
+    assert (kept[whole].cached!='').all() and (kept.cached[df.status=='broken']=='').all()
+    assert len(told)==((kept.cached=='') & (df.status=='ok')).sum() and not any('did not come back' in str(o.message) for o in told)
+
+    hopeful = df.assign(status='ok', n_frames=140, times='')
+    dls = PRPDataLoaders.from_files(files, manifest=hopeful, size=24, bs=4, num_workers=2)
+    item_tfm(dls, PlaybackRate).reader = VideoReader
     assert sum(1 for _ in dls.train)==len(dls.train)
     damaged = {str(o) for o in L(dls.train_ds.items)[dls.train.bad.nonzero().flatten().tolist()]}
-    assert damaged and not any('whole' in o for o in damaged)
+    assert len(damaged)>100 and not any('whole' in o for o in damaged)
+    assert {o for o in map(str, dls.train_ds.items) if o in set(df.path[df.n_frames==0])}<=damaged

@@ -1,14 +1,17 @@
 "The frames asked for, from whatever file"
-import shutil,av,numpy as np,pytest
+import random,shutil,sys,av,numpy as np,pytest,torch
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from hypothesis import given,settings,strategies as st
 from prp_fastai.read import *
+from prp_fastai.external import get_video_files
 from conftest import pattern
 
 n = 70
 kinds = {'long-gop.mp4': dict(g=250, bf=3), 'short-gop.mkv': dict(g=12, bf=2), 'intra.mp4': dict(g=1), 'odd.mkv': dict(pix_fmt='yuv444p', h=37, w=51),
          'b-frames.avi': dict(codec='mpeg4', bf=2, g=12), 'xvid.avi': dict(codec='mpeg4', g=12), 'mjpeg.avi': dict(codec='mjpeg', pix_fmt='yuvj420p'),
-         'vp9.webm': dict(codec='libvpx-vp9', deadline='realtime'), 'hevc.mp4': dict(codec='libx265', **{'x265-params': 'log-level=none:bframes=3'}), 'broadcast.ts': dict(g=12, bf=2)}
+         'vp9.webm': dict(codec='libvpx-vp9', deadline='realtime'), 'hevc.mp4': dict(codec='libx265', **{'x265-params': 'log-level=none:bframes=3'}), 'broadcast.ts': dict(g=12, bf=2),
+         'mpeg2.mpg': dict(codec='mpeg2video', g=12, bf=2), 'wmv.wmv': dict(codec='wmv2', g=30), 'one-fps.mp4': dict(fps=1, g=12, bf=2), 'fast.mov': dict(fps=240, g=12, bf=2)}
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
@@ -133,6 +136,59 @@ def test_beyond_the_end(files):
     path,_ = files['xvid.avi']
     for idxs in ([n], [-1], [0,n+5], []):
         with pytest.raises(IndexError): read_frames(path, idxs)
+
+@pytest.mark.parametrize('kind', kinds)
+def test_what_a_manifest_knows_is_enough(files, kind):
+    "With the index as text, or the number of frames, a reader gives the same frames, and goes through no file twice"
+    path,full = files[kind]
+    with VideoReader(path) as v: known = v.index.to_text() if v.index else len(v)
+    with VideoReader(path, known) as v:
+        assert len(v)==full.shape[1] and np.array_equal(v.frames([n//2, 3]).numpy(), full[:,[n//2, 3]])
+
+def test_known_index_is_not_sought_again(files, monkeypatch):
+    path,full = files['long-gop.mp4']
+    with VideoReader(path) as v: known = v.index.to_text()
+    monkeypatch.setattr(FrameIndex, 'of', None)
+    with VideoReader(path, known) as v: assert np.array_equal(v.frames([40]).numpy(), full[:,[40]])
+
+def test_writes_into_an_array_it_is_given(files):
+    path,full = files['short-gop.mkv']
+    out = np.zeros((3,2,48,64), np.uint8)
+    with VideoReader(path) as v: v.frames([9,9], out=out)
+    assert np.array_equal(out, full[:,[9,9]])
+
+def test_backends_by_name(monkeypatch):
+    assert get_reader() is VideoReader
+    with pytest.raises(ValueError, match="'pyav' or 'torchcodec', got 'cv2'"): get_reader('cv2')
+    monkeypatch.setitem(sys.modules, 'torchcodec', None)
+    with pytest.raises(ImportError, match="backend 'torchcodec' cannot be loaded .*, or use 'pyav'"): get_reader('torchcodec')
+
+@pytest.mark.parametrize('kind', kinds)
+def test_torchcodec_gives_the_same_frames(files, kind):
+    try: Reader = get_reader('torchcodec')
+    except ImportError as e: pytest.skip(str(e))
+    path,full = files[kind]
+    idxs = [n//2, 3, 41, 42]
+    with Reader(path) as v, VideoReader(path) as plain:
+        assert (v.frames(idxs).float()-torch.from_numpy(full[:,idxs]).float()).abs().mean()<1
+        assert (v.frames(idxs, (24,32)).float()-plain.frames(idxs, (24,32)).float()).abs().mean()<4
+
+def wrong_span(path):
+    "The first of three random spans of 16 frames that a full sequential decode has otherwise, or None"
+    with av.open(str(path)) as c: full = [f.to_ndarray(format='rgb24') for f in c.decode(video=0)]
+    rng = random.Random(path.name)
+    with VideoReader(path) as v:
+        if len(v)!=len(full): return f'{path}: {len(v)} frames, not {len(full)}'
+        for i in (rng.randrange(len(full)-15) for _ in range(3)):
+            if not np.array_equal(v.frames(range(i, i+16)).permute(1,2,3,0).numpy(), full[i:i+16]): return f'{path}: frames from {i}'
+
+def test_real_and_rendered_clips(pytestconfig):
+    "Every clip of the data beside this repository, where it is there"
+    data = pytestconfig.rootpath.parent/'shared'/'data'
+    if not data.exists(): pytest.skip(f'no videos to check in {data}')
+    paths = get_video_files(data)
+    assert len(paths)>1000
+    with ProcessPoolExecutor(2) as pool: assert not [o for o in pool.map(wrong_span, paths, chunksize=20) if o]
 
 def test_avi_with_b_frames_is_not_trusted(files):
     "Its packets carry the times of decoding, and packed ones (XviD) are more than its frames: its frames are counted by decoding"
