@@ -7,13 +7,14 @@ Docs: https://prp-fastai.github.io/prp_fastai/cli.html.md"""
 # %% auto #0
 __all__ = ['find_videos', 'provenance', 'prp_pretrain', 'prp_scan', 'prp_demo']
 
-# %% ../nbs/40_cli.ipynb #84856f89
+# %% ../nbs/40_cli.ipynb #b38a9a76
 from fastai.vision.all import *
 from fastai.callback.tracker import CSVLogger
 from fastcore.script import *
 from .core import *
 from .external import *
 from .manifest import *
+from .presets import *
 from .sampling import *
 from .transforms import *
 from .block import *
@@ -21,6 +22,7 @@ from .models.encoders import *
 from .callback import *
 from .learner import *
 from .weights import *
+from .retrieval import *
 from .interpret import *
 from importlib.metadata import version
 import json,platform,shutil,subprocess
@@ -48,7 +50,7 @@ def provenance(
     return dict(settings=settings, python=platform.python_version(), packages={o: version(o) for o in packages},
                 git_revision=git or None)
 
-# %% ../nbs/40_cli.ipynb #063bbf2c
+# %% ../nbs/40_cli.ipynb #d21c3312
 def _row(learn, values):
     "One line for one epoch, where there is no terminal to draw a table on"
     print('  '.join(f'{n} {o:.4f}' if isinstance(o, float) else f'{n} {o}' for n,o in zip(learn.recorder.metric_names, values)), flush=True)
@@ -72,7 +74,18 @@ def prp_pretrain(
     recon_rate:int=2, # Reconstructing rate r: 1, 2 or 4
     size:int=112, # Side of the crop in pixels; frames are scaled to 8/7 of it
     flip:float=0., # Probability to mirror a clip
-    attention:bool=True, # Weigh the reconstruction by motion?
+    preset:str='paper', # What is not given of the next ten: as the `paper`, or as its `authors` code (`presets`)
+    crop:str=None, # Where training clips are cropped: random or center
+    short:str=None, # Where a video is too short for a rate: feasible_rate, resample or loop
+    start:str=None, # Where clips start: uniform or off_by_one
+    redraw_valid:bool_arg=None, # Draw rate and start anew each time in validation?
+    diff:str=None, # Frames compared for the attention: adjacent or sparse4
+    norm:str=None, # Range of the attention: one a clip or one a block
+    per_channel:bool_arg=None, # An attention for each colour?
+    time_interp:str=None, # Attention between blocks: trilinear or blockwise
+    eps:float=None, # Epsilon of the attention
+    fake_gt:str=None, # Blended frames of the target in the loss: include or exclude
+    attn:str='dpau', # Weigh the reconstruction by motion, `dpau`, by a bump where it is strongest, `gauss`, or not at all, `none`
     lambda_d:float=.1, # Weight of the classification loss
     lambda_g:float=1., # Weight of the reconstruction loss
     epochs:int=300, # Passes over the videos
@@ -94,7 +107,8 @@ def prp_pretrain(
     heads,out = tuple(heads.split(',')),Path(out)
     set_seed(seed)
     dls = PRPDataLoaders.from_files(find_videos(source, root), find_videos(valid, root) if valid else None, valid_pct=valid_pct, by_group=by_group,
-        rates=_numbers(rates), clip_len=clip_len, recon_rate=recon_rate, size=size, flip=flip, attention=attention, bs=bs, num_workers=num_workers, manifest=manifest, seed=seed)
+        rates=_numbers(rates), clip_len=clip_len, recon_rate=recon_rate, size=size, flip=flip, preset=preset, attn=None if attn=='none' else attn,
+        **{k: settings[k] for k in presets['paper'] if settings[k] is not None}, bs=bs, num_workers=num_workers, manifest=manifest, seed=seed)
     out.mkdir(parents=True, exist_ok=True)
     learn = prp_learner(dls, encoder, heads, width, final, lambda_d, lambda_g, lr=lr, opt_func=partial(prp_sgd, mom=mom, wd=wd, head_lr_mult=head_lr_mult),
                         path=out, model_dir='.')

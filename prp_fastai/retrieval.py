@@ -137,7 +137,7 @@ def video_features(
     if res is None: raise ValueError(f'none of {len(files)} videos can be used, the first is {first(bad.values())}')
     return res,bad
 
-# %% ../nbs/31_retrieval.ipynb #fe042ea7
+# %% ../nbs/31_retrieval.ipynb #15209967
 def _paths_and_labels(videos, labels):
     "Paths and names of classes; a table has its own"
     if isinstance(videos, pd.DataFrame): videos,labels = list(videos.path),ifnone(labels, list(videos.label))
@@ -168,7 +168,7 @@ class VideoIndex:
 
     @classmethod
     def from_learner(cls,
-        source, # `Learner`, file or module: what `get_encoder` takes
+        source, # `Learner`, file or module: what `encoder_and_card` takes
         videos, # Paths, or a table with `path` and `label`
         labels=None, # Names of their classes, or function of a path; the name of the folder where None
         protocol:str='vcop', # 'vcop', 'rspnet', 'coclr' or 'tclr'
@@ -181,7 +181,7 @@ class VideoIndex:
         skip_bad:bool=False, # Leave out videos that cannot be read or are too short?
     )->'VideoIndex':
         "Index `videos`. Raises `FileNotFoundError` where some are missing, `VideoError` for one that cannot be used"
-        encoder,card = get_encoder(source)
+        encoder,card = encoder_and_card(source)
         return cls._made(encoder, *_paths_and_labels(videos, labels), protocol, protocol_for(protocol, card, clip_len, size), path, bs, num_workers, device, skip_bad)
 
     @classmethod
@@ -193,7 +193,7 @@ class VideoIndex:
         res = cls(features, files[keep], [labels[i] for i in keep], name, p, encoder, {str(files[i]): o for i,o in bad.items()})
         return res.save(path) if path else res
 
-# %% ../nbs/31_retrieval.ipynb #46d60cf6
+# %% ../nbs/31_retrieval.ipynb #d1a8ed7e
 @patch
 def save(self:VideoIndex,
     path, # Folder
@@ -214,7 +214,7 @@ def load(cls:VideoIndex,
 )->VideoIndex:
     "Open an index without reading its features into memory. Raises `FileNotFoundError` where there is none, `ValueError` where `source` takes other clips"
     d = json.loads((Path(path)/'index.json').read_text())
-    encoder,card = get_encoder(source) if source is not None else (None,{})
+    encoder,card = encoder_and_card(source) if source is not None else (None,{})
     given = {k: d[k] for k in ('clip_len','size','pixels')}
     check_card(card, given)
     p = replace(protocol_for(d['protocol']), **given)
@@ -380,9 +380,9 @@ def query(self:VideoIndex,
     if missing.any(): print(f'{missing.sum()} of {len(queries)} queries are of classes that the gallery has not, and count as wrong: {", ".join(sorted(set(queries.labels[missing])))}')
     return SearchResults(self, *self.neighbours(queries.features, k, **kwargs), list(queries.files), queries.labels.tolist())
 
-# %% ../nbs/31_retrieval.ipynb #fb20b0ae
+# %% ../nbs/31_retrieval.ipynb #8a266286
 def retrieval_table(
-    source, # `Learner`, file or module: what `get_encoder` takes
+    source, # `Learner`, file or module: what `encoder_and_card` takes
     train, # Gallery: paths, or a table with `path` and `label`
     test, # Queries, likewise
     labels=None, # Function of a path that gives its class; the name of the folder, or what the table says, where None
@@ -397,7 +397,7 @@ def retrieval_table(
     **kwargs # `bs`, `num_workers`, `device` and `skip_bad` of `VideoIndex.from_learner`
 )->tuple: # Table with a row an encoder and a column a k, in %; `SearchResults` of each encoder
     "Top-k retrieval accuracy (tables 4 and 5). Raises `ValueError` where the encoder has learned from test videos"
-    encoder,card = get_encoder(source)
+    encoder,card = encoder_and_card(source)
     parts,p = {k: _paths_and_labels(o, labels) for k,o in (('gallery',train), ('queries',test))},protocol_for(protocol, card, clip_len, size)
     check_unseen(card, parts['queries'][0], allow_seen)
     ks,found = ks or p.ks,{}
