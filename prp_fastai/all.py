@@ -15,6 +15,7 @@ from .metrics import *
 from .callback import *
 from .learner import *
 from .weights import *
+from .recognition import *
 from .interpret import *
 from .render import *
 from .cli import *
