@@ -16,6 +16,7 @@ from .metrics import *
 from .callback import *
 from .learner import *
 from .weights import *
+from .recognition import *
 from .retrieval import *
 from .interpret import *
 from .render import *

@@ -6,9 +6,9 @@ Docs: https://prp-fastai.github.io/prp_fastai/retrieval.html.md"""
 
 # %% auto #0
 __all__ = ['protocols', 'RetrievalProtocol', 'protocol_for', 'clip_features', 'video_features', 'VideoIndex', 'SearchResults',
-           'retrieval_table', 'random_like']
+           'retrieval_table']
 
-# %% ../nbs/31_retrieval.ipynb #f3dbbdbc
+# %% ../nbs/31_retrieval.ipynb #342533fc
 from fastai.vision.all import *
 from fastprogress.fastprogress import progress_bar
 from .core import *
@@ -19,8 +19,8 @@ from .block import *
 from .models.encoders import *
 from .models.prp import *
 from .weights import *
+from .recognition import *
 from collections import Counter
-from copy import deepcopy
 from dataclasses import dataclass,replace
 import json
 
@@ -380,7 +380,7 @@ def query(self:VideoIndex,
     if missing.any(): print(f'{missing.sum()} of {len(queries)} queries are of classes that the gallery has not, and count as wrong: {", ".join(sorted(set(queries.labels[missing])))}')
     return SearchResults(self, *self.neighbours(queries.features, k, **kwargs), list(queries.files), queries.labels.tolist())
 
-# %% ../nbs/31_retrieval.ipynb #8a266286
+# %% ../nbs/31_retrieval.ipynb #723c2914
 def retrieval_table(
     source, # `Learner`, file or module: what `encoder_and_card` takes
     train, # Gallery: paths, or a table with `path` and `label`
@@ -401,20 +401,7 @@ def retrieval_table(
     parts,p = {k: _paths_and_labels(o, labels) for k,o in (('gallery',train), ('queries',test))},protocol_for(protocol, card, clip_len, size)
     check_unseen(card, parts['queries'][0], allow_seen)
     ks,found = ks or p.ks,{}
-    for name,m in {'pretrained': encoder, **({'random': random_like(encoder, seed)} if baseline else {})}.items():
+    for name,m in {'pretrained': encoder, **({'random': reinitialized(encoder, seed)} if baseline else {})}.items():
         gallery,queries = (VideoIndex._made(m, *o, protocol, p, path and Path(path)/f'{name}-{k}', **kwargs) for k,o in parts.items())
         found[name] = gallery.query(queries, max(ks))
     return pd.DataFrame({name: {f'top{k}': 100*v for k,v in o.top_k(ks).items()} for name,o in found.items()}).T.rename_axis('encoder'),found
-
-def random_like(
-    encoder:nn.Module, # Any whose layers can be reset
-    seed:int=42, # Of the weights
-)->nn.Module: # A copy of it, which has learned nothing
-    "An encoder of the same architecture with random weights, as torch initialises them. Raises `ValueError` where a layer does not say how"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        res = deepcopy(encoder).cpu()
-        for m in res.modules():
-            if hasattr(m, 'reset_parameters'): m.reset_parameters()
-            elif any(True for _ in m.parameters(recurse=False)): raise ValueError(f'{type(m).__name__} has parameters, and no reset_parameters to draw them anew')
-    return res

@@ -103,17 +103,15 @@ def check_unseen(
     if not allow_seen: raise ValueError(f'{says}; allow_seen=True tests it all the same')
     warnings.warn(says)
 
-# %% ../nbs/24_weights.ipynb #5a43ddd4
+# %% ../nbs/24_weights.ipynb #777e0c9e
 def encoder_and_card(
-    source, # `Learner`, `PRPModel`, `.safetensors` file, checkpoint of the authors (`.pth`, `.tar`), or any other module (n,3,t,h,w) -> (n,c,t',h',w')
+    source, # `Learner`, model with an `encoder`, encoder, `.safetensors` file, or checkpoint of the authors
+    arch=None, # Module or function to load a file into, where the file's own is not in `encoders`
 )->tuple: # The encoder, and its card, {} where it has none
-    "The encoder that `source` holds. Raises `ValueError` where it cannot be told"
-    if isinstance(source, Learner):
-        if not isinstance(source.model, PRPModel): raise ValueError(f'a learner of {type(source.model).__name__} has no encoder that is known; pass the module itself')
-        return source.model.encoder,encoder_card(source)
-    if isinstance(source, PRPModel): return source.encoder,{}
-    if isinstance(source, nn.Module): return source,{}
-    if str(source).endswith('.safetensors'): return load_encoder(source),read_card(source)
+    "The encoder that `source` holds. Raises `ValueError` where a file holds none"
+    if isinstance(source, Learner): return encoder_and_card(source.model)[0],encoder_card(source) if isinstance(source.model, PRPModel) else preprocessing(source.dls)
+    if isinstance(source, nn.Module): return getattr(source, 'encoder', source),{}
+    if str(source).endswith('.safetensors'): return load_encoder(source, arch),read_card(source)
     model = from_authors(source)
     return model.encoder.eval(),dict(arch=encoder_arch(model.encoder), width=1., clip_len=16, frame_size=(128,171), size=112, pixels='RGB in 0..1')
 

@@ -1,5 +1,5 @@
 "Retrieval, against a slow restatement of the protocol's text"
-import numpy as np,pandas as pd,pytest,torch
+import json,numpy as np,pandas as pd,pytest,torch
 from dataclasses import replace
 from prp_fastai.all import *
 from prp_fastai import retrieval
@@ -204,18 +204,18 @@ def test_table_of_a_learner_with_its_baseline(videos, tmp_path):
     assert table.loc['pretrained','top5']==100*found['pretrained'].top_k()[5] and np.isnan(table.loc['random','top20'])
     again,_ = retrieval_table(learn.save_encoder(tmp_path/'e.safetensors'), pd.DataFrame(dict(path=train.map(str), label=train.map(parent_label))), test, num_workers=0)
     pd.testing.assert_frame_equal(table, again)
-    assert not torch.equal(first(random_like(learn.model.encoder).parameters()), first(learn.model.encoder.parameters()))
+    assert not torch.equal(first(reinitialized(learn.model.encoder).parameters()), first(learn.model.encoder.parameters()))
     seen = learn.dls.train_ds.items[:1]
     with pytest.raises(ValueError, match='has learned from 1 of the'): retrieval_table(learn, test, [*test,*seen], num_workers=0)
     with pytest.raises(ValueError, match='size 32, not 48'): retrieval_table(learn, train, test, size=48)
 
 def test_random_weights():
-    a,b,c = (random_like(encoder(), seed) for seed in (1,1,2))
+    a,b,c = (reinitialized(encoder(), seed) for seed in (1,1,2))
     state = torch.get_rng_state()
     assert all(torch.equal(u, v) for u,v in zip(a.state_dict().values(), b.state_dict().values())) and not torch.equal(a.conv1[0].weight, c.conv1[0].weight)
-    random_like(encoder()); assert a.conv1[1].running_mean.abs().sum()==0
+    reinitialized(encoder()); assert a.conv1[1].running_mean.abs().sum()==0
     own = nn.Sequential(nn.Conv3d(3,4,1)); own.register_parameter('scale', nn.Parameter(torch.ones(1)))
-    with pytest.raises(ValueError, match='Sequential has parameters'): random_like(own)
+    with pytest.raises(ValueError, match='Sequential has parameters'): reinitialized(own)
 
 def test_from_one_dataset_to_another(videos, tmp_path):
     "Queries of another dataset, with names of classes of its own"
@@ -243,3 +243,23 @@ def test_faiss_finds_the_same(monkeypatch):
     monkeypatch.undo()
     pytest.importorskip('faiss')
     for a,b in zip(index.neighbours(q, 4), index.neighbours(q, 4, faiss=True)): np.testing.assert_allclose(a, b, atol=1e-5)
+
+def test_the_command(videos, tmp_path, capsys):
+    "Gallery and queries from a folder of classes; tables, figure, settings"
+    learn = prp_learner(PRPDataLoaders.from_files(videos[[0,1,2,3,5,6]], size=size, bs=2, num_workers=0), 'c3d', width=.05)
+    fname = learn.save_encoder(tmp_path/'e.safetensors')
+    df = pd.DataFrame(dict(path=videos.map(str), label=videos.map(parent_label), is_test=[i%5==4 for i in range(20)]))
+    df.to_csv(tmp_path/'videos.csv', index=False)
+    table = prp_retrieve(str(tmp_path/'videos.csv'), str(fname), out=str(tmp_path/'out'), num_workers=0)
+    assert 'top10' in capsys.readouterr().out
+    out = tmp_path/'out'
+    read = pd.read_csv(out/'retrieval.csv', index_col=0)
+    np.testing.assert_allclose(read.values, table.values)
+    assert list(read.index)==['pretrained','random'] and read.notna().sum().tolist()==[2,2,2,0,0]
+    assert '|pretrained|' in (out/'retrieval.md').read_text() and '|–|' in (out/'retrieval.md').read_text()
+    o = json.loads((out/'settings.json').read_text())['settings']
+    assert (o['seed'],o['protocol'],o['size'],o['gallery'],o['queries'])==(42,'vcop',size,16,4)
+    assert (out/'figure7.png').stat().st_size>1000 and len(pd.read_csv(out/'recall-random.csv'))==4
+    assert len(VideoIndex.load(out/'pretrained-gallery', fname))==16
+    df['is_test'] = ~df.is_test; df.to_csv(tmp_path/'seen.csv', index=False)
+    with pytest.raises(ValueError, match='allow_seen=True'): prp_retrieve(str(tmp_path/'seen.csv'), str(fname), out=str(tmp_path/'out2'), num_workers=0)
