@@ -17,6 +17,8 @@ from .metrics import *
 from .callback import *
 from .learner import *
 from .weights import *
+from .recognition import *
+from .retrieval import *
 from .interpret import *
 from .render import *
 from .cli import *

@@ -263,7 +263,7 @@ class _LabelOf:
 
 def _split_by(groups, splitter, items): return splitter(groups)
 
-# %% ../nbs/06_block.ipynb #7a9b2762
+# %% ../nbs/06_block.ipynb #f24efea4
 class VideoDataLoaders(VideosDataLoaders):
     "DataLoaders of (clip, class); `test_df` has `path` and `label` of the videos to test on, which are those of validation where no others are named"
     @classmethod
@@ -300,7 +300,7 @@ class VideoDataLoaders(VideosDataLoaders):
         test,rows = rows[rows.test],rows[ok & ~rows.test]
         vocab = sorted(set(rows.label))
         if len(rows) and len(vocab)<2: raise ValueError(f'one class, {vocab[0]!r}, leaves nothing to tell apart')
-        for o in test[~test.label.isin(vocab)].itertuples(): raise ValueError(f'{o.path} is to test on, and there are no videos of its class {o.label!r} to train on')
+        for o in test[~test.label.isin(vocab)].itertuples() if vocab else (): raise ValueError(f'{o.path} is to test on, and there are no videos of its class {o.label!r} to train on')
         if valid_col is not None: split = IndexSplitter(np.flatnonzero(rows.valid))
         else: split = partial(_split_by, rows.group.tolist(), GroupSplitter(valid_pct, seed)) if by_group else RandomSplitter(valid_pct, seed=seed)
         labels = {str(o.path): o.label for o in pd.concat([rows,test]).itertuples()}

@@ -6,7 +6,7 @@ Docs: https://prp-fastai.github.io/prp_fastai/external.html.md"""
 
 # %% auto #0
 __all__ = ['video_extensions', 'sample_videos', 'get_video_files', 'video_group', 'read_list', 'read_ucf101', 'read_hmdb51',
-           'video_data']
+           'split_reader', 'video_data']
 
 # %% ../nbs/02_external.ipynb #e6400340
 from fastai.data.all import *
@@ -54,7 +54,9 @@ def read_list(
         raise FileNotFoundError(f'{fname}: {len(missing)} of {len(files)} videos are missing, the first is {missing[0]}')
     return files
 
-# %% ../nbs/02_external.ipynb #ecd630be
+# %% ../nbs/02_external.ipynb #3f5450f9
+_list_dirs = ('ucfTrainTestlist','testTrainMulti_7030_splits','split','splits','')
+
 def _find_dir(path, names, has, what):
     "The first of the folders `names`, under `path` or beside it, for which `has` is true"
     path = Path(path)
@@ -88,15 +90,17 @@ def _checked_split(df, split, where, allow_missing):
     print(said)
     return df[there].reset_index(drop=True)
 
-# %% ../nbs/02_external.ipynb #b3c23b5c
+# %% ../nbs/02_external.ipynb #1abf5e9e
+def _ucf101_lists(split): return [f'{o}list{split:02}.txt' for o in ('train','test')]
+
 def read_ucf101(
     path, # Folder with UCF101, or with another dataset in its shape
     split:int=1, # Official split: 1, 2 or 3
     allow_missing:bool=False, # Go on with the videos that are there, where some are missing?
 )->pd.DataFrame: # `path`, `label`, `group` (see `video_group`), `is_test`; a row a video, in the order of the lists
     "A split of UCF101. Raises `FileNotFoundError` for missing lists or videos, `ValueError` for a list that contradicts itself or `classInd.txt`"
-    fnames = [f'{o}list{split:02}.txt' for o in ('train','test')]
-    lists = _find_dir(path, ('ucfTrainTestlist','split','splits',''), lambda o: all((o/f).exists() for f in fnames), ' and '.join(fnames))
+    fnames = _ucf101_lists(split)
+    lists = _find_dir(path, _list_dirs, lambda o: all((o/f).exists() for f in fnames), ' and '.join(fnames))
     index = lists/'classInd.txt'
     number,rows = {name: int(n) for n,name in map(str.split, index.read_text().splitlines())} if index.exists() else {},[]
     for fname in fnames:
@@ -111,7 +115,7 @@ def read_ucf101(
     df['path'] = [str(videos/o) for o in df.path]
     return _checked_split(df, split, lists, allow_missing)
 
-# %% ../nbs/02_external.ipynb #e7928e33
+# %% ../nbs/02_external.ipynb #46c21347
 def read_hmdb51(
     path, # Folder with HMDB51
     split:int=1, # Official split: 1, 2 or 3
@@ -120,7 +124,7 @@ def read_hmdb51(
     "A split of HMDB51. Raises `FileNotFoundError` for missing lists or videos, `ValueError` for a list that contradicts itself"
     suffix = f'_test_split{split}.txt'
     def of(o): return sorted(f for f in o.iterdir() if f.name.endswith(suffix))
-    lists,rows = _find_dir(path, ('testTrainMulti_7030_splits','split','splits',''), of, f'lists *{suffix}'),[]
+    lists,rows = _find_dir(path, _list_dirs, of, f'lists *{suffix}'),[]
     for fname in of(lists):
         label = fname.name.removesuffix(suffix)
         for name,mark in (o.rsplit(None, 1) for o in fname.read_text().splitlines() if o.strip()):
@@ -132,6 +136,17 @@ def read_hmdb51(
     videos = _find_dir(path, ('hmdb51_org','video','videos','HMDB51',''), lambda o: any((o/c).is_dir() for c in set(df.label)), 'folder of videos with a folder for each class')
     df['path'] = [str(videos/o) for o in df.path]
     return _checked_split(df, split, lists, allow_missing)
+
+# %% ../nbs/02_external.ipynb #94984aaa
+def split_reader(
+    path, # Folder
+    split:int=1, # Official split
+): # `read_ucf101`, `read_hmdb51`, or None where there are lists of neither
+    "What reads the official lists in `path`, by their names"
+    path = Path(path)
+    names = {f.name for root in (path, path.absolute().parent) for o in _list_dirs if (root/o).is_dir() for f in (root/o).iterdir()}
+    if names.issuperset(_ucf101_lists(split)): return read_ucf101
+    if any(o.endswith(f'_test_split{split}.txt') for o in names): return read_hmdb51
 
 # %% ../nbs/02_external.ipynb #a6be8ffa
 _sources = dict(

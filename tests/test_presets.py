@@ -155,3 +155,11 @@ def test_without_convolutions_before_the_heads(video_folder):
     n = whole.encoder.num_features
     assert sum(p.numel() for p in whole.parameters())-sum(p.numel() for p in less.parameters())==2*(27*n*n+n+2*n)
     assert [o.shape for o in less(torch.rand(2,3,16,32,32))]==[o.shape for o in whole(torch.rand(2,3,16,32,32))]
+
+def test_the_command_takes_presets(tmp_path, monkeypatch):
+    got = {}
+    class Stop(Exception): pass
+    def from_files(*args, **kwargs): got.update(kwargs); raise Stop
+    monkeypatch.setattr(PRPDataLoaders, 'from_files', from_files)
+    with pytest.raises(Stop): prp_pretrain('sample', out=str(tmp_path), preset='authors', crop='random', attn='none')
+    assert got['preset']=='authors' and got['crop']=='random' and got['attn'] is None and 'diff' not in got

@@ -51,7 +51,7 @@ def test_authors_round_trip_to_the_same_bytes(arch, tmp_path):
     torch.save(to_authors(back), tmp_path/'b.pth.tar')
     a,b = (torch.load(tmp_path/f'{o}.pth.tar', weights_only=True) for o in 'ab')
     assert list(a)==list(b) and all(v.numpy().tobytes()==b[k].numpy().tobytes() for k,v in a.items())
-    encoder,card = get_encoder(tmp_path/'a.pth.tar')
+    encoder,card = encoder_and_card(tmp_path/'a.pth.tar')
     assert card['arch']==arch and (card['size'],card['clip_len'])==(112,16)
     assert all(torch.equal(v, encoder.state_dict()[k]) for k,v in model.encoder.state_dict().items())
 
@@ -96,9 +96,8 @@ def test_encoders_from_anywhere(learn, fname, tmp_path):
     x = torch.rand(1,3,16,32,32)
     want = learn.model.encoder.eval()(x)
     for source in (learn, learn.model, learn.model.encoder, fname, str(fname)):
-        encoder,card = get_encoder(source)
+        encoder,card = encoder_and_card(source)
         assert torch.equal(encoder(x), want) and bool(card)==(source is learn or str(source)==str(fname))
-    with pytest.raises(ValueError, match='has no encoder that is known'): get_encoder(Learner(learn.dls, nn.Linear(1,1), loss_func=F.mse_loss))
 
 def test_hub(fname, tmp_path, monkeypatch):
     "Up and down again, through a stand-in for the hub's client"
