@@ -109,6 +109,8 @@ def test_ties_come_in_the_order_of_the_gallery():
     x = np.eye(3, dtype='float32')[[0,1,0,2,0,1]]
     index = VideoIndex(x, list('abcdef'), list('uvuwuv'))
     for chunk in (1,2,4,100): assert index.neighbours(x[:1]*7, 6, chunk=chunk)[1].tolist()==[[0,2,4,1,3,5]]
+    same = VideoIndex(np.ones((3000,2), 'float32'), list(map(str, range(3000))), ['u']*3000)
+    assert same.neighbours(np.ones((1,2)), 3000, chunk=2000)[1].tolist()==[[*range(3000)]]
     assert index.neighbours(np.zeros((1,3)), 6)[1].tolist()==[[0,1,2,3,4,5]], 'nothing is nearer than another to a query of nothing'
 
 @pytest.mark.parametrize('chunk', [1,3,4096])

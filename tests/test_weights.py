@@ -31,6 +31,9 @@ def test_vcop_reads_ours_and_we_read_vcops(arch):
     for p in encoder.parameters(): torch.nn.init.normal_(p)
     there = loaded_by_vcop(to_vcop(encoder))
     assert sorted(there)==vcop_keys(arch)
+    if arch=='c3d':
+        for k,m in {'conv2':encoder.conv2[0], 'bn3a':encoder.conv3[0][1], 'conv4b':encoder.conv4[1][0], 'conv5a':encoder.conv5[0][0], 'bn5b':encoder.conv5[1][1]}.items():
+            assert torch.equal(there[f'{k}.weight'], m.weight), k
     for state in (to_vcop(encoder), {f'module.{k}':v for k,v in to_vcop(encoder).items()}, there, {**to_vcop(encoder), 'fc7.weight': torch.ones(2)}, {**there, 'linear.bias': torch.ones(101)}):
         back = from_vcop(state)
         assert encoder_arch(back)==arch
