@@ -73,8 +73,8 @@ def test_finetune_resume_test_and_probe(video_folder, tmp_path, capsys):
         assert pd.read_csv(run/f'{o}/split1/history.csv').epoch.tolist()==[0,1] and (run/f'{o}/split1/per_class-10-logits.csv').exists()
     with pytest.raises(ValueError, match='was made with other settings, --resume needs the same: lr'): prp_finetune(str(videos), epochs=2, resume=True, lr=.5, **small)
     with pytest.raises(FileNotFoundError, match='holds no run of prp-finetune'): prp_test(str(tmp_path))
-    test_from_the_shell = run_here('prp_test', run, '--clips', 3, '--avg', 'prob')
-    assert 'pretrained split 1' in test_from_the_shell and (run/'test-3-prob.csv').exists()
+    shell = run_here('prp_test', run, '--clips', 3, '--avg', 'prob')
+    assert 'pretrained split 1' in shell and (run/'test-3-prob.csv').exists()
     probes = prp_probe(str(videos), encoder, out=str(tmp_path/'probed'), clips=2, num_workers=0)
     assert list(probes)==['linear','knn'] and list(probes.index)==[('split 1','pretrained'),('split 1','random')]
     assert 'seed 42' in (tmp_path/'probed/probes.md').read_text()
