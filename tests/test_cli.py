@@ -1,5 +1,5 @@
 "The commands, as the shell runs them"
-import json,subprocess,sys
+import json,subprocess,sys,tempfile
 from pathlib import Path
 import pandas as pd,pytest
 from prp_fastai.all import *
@@ -46,3 +46,58 @@ def test_demo_says_what_it_told_and_where_the_pictures_are(tmp_path):
     said = run('prp-demo', 'pictures', '--epochs', 1, cwd=tmp_path)
     assert 'Playback rates told in 8 clips of each of 15 videos' in said and 'chance: 0.250' in said
     for o in ('rates','results','activations'): assert f'pictures/{o}.png' in said and (tmp_path/f'pictures/{o}.png').stat().st_size>1000
+
+def labelled_folder(to, video_folder):
+    "The twelve videos as two classes of two groups"
+    for i,o in enumerate(get_video_files(video_folder)):
+        c = 'ab'[i//6]
+        (to/c).mkdir(parents=True, exist_ok=True)
+        (to/c/f'v_{c}_g{i//3:02}_c{i%3:02}.mp4').write_bytes(o.read_bytes())
+    return to
+
+def test_finetune_resume_test_and_probe(video_folder, tmp_path, capsys):
+    videos,run,encoder = labelled_folder(tmp_path/'videos [1]', video_folder),tmp_path/'run',str(tmp_path/'e.safetensors')
+    prp_learner(PRPDataLoaders.from_folder(videos, rates=(1,2), size=24, bs=4, num_workers=0), 'r3d', width=.05, path=tmp_path).save_encoder(encoder)
+    small = dict(encoder=encoder, out=str(run), valid_pct=.25, baseline=True, bs=2, num_workers=0)
+    table = prp_finetune(str(videos), epochs=1, **small)
+    said = capsys.readouterr().out
+    assert 'pretrained weights, split 1' in said and 'random weights, split 1' in said and 'valid_loss' in said
+    how = json.loads((run/'settings.json').read_text())
+    assert how['settings']['size']==24 and how['settings']['seed']==42 and how['packages']['torch']
+    kept = pd.read_csv(run/'test-10-logits.csv', index_col=[0,1])
+    assert list(kept.index)==list(table.index)==[('pretrained','split 1'),('random','split 1')] and np.allclose(kept.accuracy, table.accuracy)
+    shown = (run/'test-10-logits.md').read_text()
+    assert '|pretrained|split 1|' in shown and 'seed 42' in shown
+    prp_finetune(str(videos), epochs=2, resume=True, **small)
+    for o in ('pretrained','random'):
+        assert pd.read_csv(run/f'{o}/split1/history.csv').epoch.tolist()==[0,1] and (run/f'{o}/split1/per_class-10-logits.csv').exists()
+    with pytest.raises(ValueError, match='was made with other settings, --resume needs the same: lr'): prp_finetune(str(videos), epochs=2, resume=True, lr=.5, **small)
+    with pytest.raises(FileNotFoundError, match='holds no run of prp-finetune'): prp_test(str(tmp_path))
+    shell = run_here('prp_test', run, '--clips', 3, '--avg', 'prob')
+    assert 'pretrained split 1' in shell and (run/'test-3-prob.csv').exists()
+    probes = prp_probe(str(videos), encoder, out=str(tmp_path/'probed'), clips=2, num_workers=0)
+    assert list(probes)==['linear','knn'] and list(probes.index)==[('split 1','pretrained'),('split 1','random')]
+    assert 'seed 42' in (tmp_path/'probed/probes.md').read_text()
+
+def run_here(name, *args):
+    "What a command says, run by a script such as pip writes for it"
+    with tempfile.TemporaryDirectory() as tmp:
+        script = Path(tmp)/'run.py'
+        script.write_text(f"import sys\nfrom prp_fastai.cli import {name}\nif __name__=='__main__': sys.exit({name}())")
+        res = subprocess.run([sys.executable, str(script), *map(str, args)], capture_output=True, text=True)
+    assert res.returncode==0, res.stdout+res.stderr
+    return res.stdout
+
+@pytest.mark.parametrize('kwargs,says', [(dict(source='nowhere'), 'no such folder or table'), (dict(avg='mean'), "avg must be 'logits' or 'prob'"),
+                                         (dict(splits='4'), 'there is no split 4'), (dict(arch='resnet'), 'no encoder')])
+def test_bad_settings_of_finetune(tmp_path, kwargs, says):
+    with pytest.raises((ValueError,FileNotFoundError), match=says): prp_finetune(**{'source':'sample', 'out':str(tmp_path/'run'), **kwargs})
+
+def test_labelled_tables(tmp_path, video_folder):
+    videos = labelled_folder(tmp_path/'videos', video_folder)
+    files = get_video_files(videos)
+    pd.DataFrame(dict(path=[str(o.relative_to(videos)) for o in files], label=[o.parent.name for o in files])).to_csv(videos/'labels.csv', index=False)
+    table,folder = find_labelled(str(videos/'labels.csv')),find_labelled(str(videos))
+    assert table.equals(folder) and table.is_test.sum()==3 and not set(table.group[table.is_test])&set(table.group[~table.is_test])
+    pd.DataFrame(dict(name=['a'])).to_csv(tmp_path/'bad.csv')
+    with pytest.raises(ValueError, match='needs columns path and label'): find_labelled(str(tmp_path/'bad.csv'))
