@@ -86,7 +86,7 @@ def _others(self:PlaybackRate, path):
         return rate,max(0, start-late)
     return path,draw
 
-# %% ../nbs/05_transforms.ipynb #bc68f4d1
+# %% ../nbs/05_transforms.ipynb #e00b9f2a
 class CropVideo(RandItem):
     "Cut a square out of all frames: anywhere in training, the middle in validation (section 4.1)"
     split_idx,order = None,1
@@ -101,7 +101,7 @@ class CropVideo(RandItem):
     def before_call(self, b, split_idx):
         spare = [o-self.size for o in b[0].shape[-2:]]
         if min(spare)<0: raise ValueError(f'a crop of {self.size} does not fit into frames of {tuple(b[0].shape[-2:])}')
-        self.do,(self.top,self.left) = True,[o//2 if split_idx or self.crop=='center' else random.randint(0, o) for o in spare]
+        self.do,(self.top,self.left) = True,[round(o/2) if split_idx or self.crop=='center' else random.randint(0, o) for o in spare]
 
     def encodes(self, o): return o[0][...,self.top:self.top+self.size,self.left:self.left+self.size], *o[1:]
 
