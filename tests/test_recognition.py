@@ -12,7 +12,7 @@ def plain_clips(path, n_clips=10, l=16, size=24):
     for i in np.linspace(l/2, n-l/2, n_clips):
         start = int(i-l/2)
         frames = [read_frames(path, [f], size=(H,W))[:,0] for f in range(start, start+l)]
-        top,left = (H-size)//2,(W-size)//2
+        top,left = round((H-size)/2),round((W-size)/2)
         clips.append(torch.stack([o.as_subclass(Tensor)[:,top:top+size,left:left+size].float()/255 for o in frames], 1))
     return torch.stack(clips)
 

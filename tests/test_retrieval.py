@@ -32,7 +32,7 @@ def plain_vcop(model, train, test, ks):
         feats = []
         for i in np.linspace(8, n-8, 10):
             frames = read_frames(path, range(int(i-8), int(i-8)+16), size=(H,W)).as_subclass(Tensor)
-            top,left = (H-size)//2,(W-size)//2
+            top,left = round((H-size)/2),round((W-size)/2)
             clip = frames[:,:,top:top+size,left:left+size].float()/255
             with torch.no_grad(): m = model(clip[None])[0]
             c,t,h,w = m.shape
