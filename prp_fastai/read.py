@@ -128,15 +128,18 @@ class VideoReader:
     def __enter__(self): return self
     def __exit__(self, *args): self.container.close()
 
-# %% ../nbs/01_read.ipynb #6f93a958
+# %% ../nbs/01_read.ipynb #891d7253
 @patch
-def _decode(self:VideoReader, pts=None):
-    "Frames as they are shown, from the key frame at `pts` on, or from the first"
+def _decode(self:VideoReader, pts=None, wanted=None):
+    "Frames as they are shown, from the key frame at `pts` on, or from the first; those before `wanted` that no other is made from are passed over"
     if pts is None:
         self.container.close()
         self._open()
     else: self.container.seek(pts, stream=self.stream)
-    yield from self.container.decode(self.stream)
+    for packet in self.container.demux(self.stream):
+        before = wanted is not None and packet.pts is not None and packet.pts<wanted
+        self.stream.codec_context.skip_frame = 'NONREF' if before else 'DEFAULT'
+        yield from packet.decode()
 
 @patch
 def _pick(self:VideoReader, idxs, frames):
@@ -150,7 +153,7 @@ def _pick(self:VideoReader, idxs, frames):
         if (nxt:=next(want, None)) is None: return
         pts,i = nxt
 
-# %% ../nbs/01_read.ipynb #07d8a3a5
+# %% ../nbs/01_read.ipynb #e2b736e0
 @patch
 def _runs(self:VideoReader, idxs):
     "Split ascending `idxs` where jumping to a key frame saves decoding"
@@ -170,7 +173,7 @@ def _find(self:VideoReader, idxs):
     for run in self._runs(idxs):
         k = self.index.key_of(run[0])
         found = 0
-        for found,o in enumerate(self._pick(run, self._decode(self.index.keys[k])) if k>=0 else (), 1): yield o
+        for found,o in enumerate(self._pick(run, self._decode(self.index.keys[k], self.index.pts[run[0]])) if k>=0 else (), 1): yield o
         if found<len(run): yield from self._pick(run[found:], self._decode())
 
 # %% ../nbs/01_read.ipynb #c346bbdf
