@@ -59,7 +59,7 @@ class Myst:
     def symbol(self, s):
         "The Markdown of `show_doc`: a rule, the link to the source, and a heading"
         src = _source.search(s)
-        s = re.sub(r'^#+ .*$', lambda m: m[0].replace('_', r'\_'), _source.sub('', s).removeprefix('---').strip(), count=1, flags=re.M)
+        s = re.sub(r'^#+ .*$', lambda m: m[0].replace('_', r'\_'), _source.sub('', s).removeprefix('---').replace('__main__.', '').strip(), count=1, flags=re.M)
         return f'<div class="symbol"><a class="source" href="{src[1]}">source</a></div>\n\n{s}' if src else s
 
     def output(self, o):

@@ -136,10 +136,14 @@ def test_every_page_shows(browser, base, pages):
 
 @needs_browser
 def test_phone(browser, base, pages):
+    "Nothing sticks out on the right, but what scrolls in a box of its own"
     resize(browser, 390, 844)
     for o in pages:
         browser.get(base+o)
-        assert browser.execute_script('return document.documentElement.scrollWidth')<=390, o
+        wide = browser.execute_script('''const scrolls = e => e && e.tagName!='ARTICLE' && (['auto','scroll'].includes(getComputedStyle(e).overflowX) || scrolls(e.parentElement));
+            return [...document.querySelectorAll('article *')].filter(e => e.getBoundingClientRect().right>391 && !scrolls(e)).map(e => e.outerHTML.slice(0, 99))''')
+        assert not wide, f'{o}: {wide[:3]}'
+        assert browser.execute_script('return Math.max(document.documentElement.scrollWidth, innerWidth)')<=390, o
 
 @needs_browser
 def test_mathematics_without_a_script(browser, base):
