@@ -8,19 +8,24 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
 	touch $@
 
+.venv/.docs: .venv/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[docs]'
+	touch $@
+
 demo: .venv/.installed  ## Pretrain on the packaged videos and draw what was learned, in at most ten minutes on two cores
 	PYTHONWARNINGS=ignore::FutureWarning $(BIN)/prp-demo demo
 
-test: .venv/.installed  ## Notebooks clean and in step with the library, then their examples, then the tests
+test: .venv/.docs  ## Notebooks clean and in step with the library, then their examples, then the tests
 	$(BIN)/python tests/in_step.py
 	PYTHONWARNINGS=ignore $(BIN)/nbdev-test --n-workers 2
 	PYTHONWARNINGS=ignore $(BIN)/python -m pytest -q
 
-docs:  ## The documentation site
-	@echo "The site is not built yet: until it is, read the notebooks in nbs/, which hold the documentation."
+docs: .venv/.docs  ## The documentation site, in _docs; a warning is an error
+	PYTHONWARNINGS=ignore $(BIN)/python docs/build.py --strict
 
 notebooks: .venv/.installed  ## Run all notebooks but the one that needs UCF101, and keep what they show
 	PYTHONWARNINGS=ignore $(BIN)/jupyter execute --inplace $(filter-out nbs/tutorials/pretrain_ucf101.ipynb,$(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb))
 	$(BIN)/nbdev-clean
 	$(BIN)/nbdev-export
 	$(BIN)/python docs/readme.py
+	$(BIN)/python docs/sidebar.py

@@ -1,5 +1,5 @@
 "Write README.md from `nbs/index.ipynb`, in the form Quarto gives it: `python docs/readme.py`"
-import base64,re,sys
+import base64,re,shutil
 from pathlib import Path
 from textwrap import indent
 from fastcore.nbio import read_nb
@@ -21,10 +21,13 @@ def readme(fname=root/'nbs/index.ipynb'):
     "README and its pictures, {path: bytes}, from the notebook `fname`"
     parts,files = [],{}
     for i,c in enumerate(read_nb(fname).cells):
-        if c.cell_type=='markdown': parts.append(re.sub(r'^# (.*)\n\n> (.*)$', rf'# \1\n\n\n{warning}\n\n\2', c.source))
+        if c.cell_type=='markdown':
+            text = re.sub(r'\]\((?=images/|[^):]+\.ipynb)', '](nbs/', c.source)
+            parts.append(re.sub(r'^# (.*)\n\n> (.*)$', rf'# \1\n\n\n{warning}\n\n\2', text))
         elif '#| hide' not in c.source and 'import ' not in c.source or 'prp_fastai.all' in c.source:
-            parts.append(f'``` python\n{c.source}\n```')
-            for j,o in enumerate(c.get('outputs', [])):
+            code = re.sub(r'^#\|.*\n', '', c.source, flags=re.M)
+            parts.append(f'``` python\n{code}\n```')
+            for j,o in enumerate([] if '#| output: false' in c.source else c.get('outputs', [])):
                 md,pictures = output(o, f'cell-{i}-output-{j+1}')
                 if md.strip(): parts.append(md)
                 files.update(pictures)
@@ -32,6 +35,7 @@ def readme(fname=root/'nbs/index.ipynb'):
     return files
 
 if __name__=='__main__':
+    shutil.rmtree(root/figures, ignore_errors=True)
     for path,content in readme().items():
         (root/path).parent.mkdir(parents=True, exist_ok=True)
         (root/path).write_bytes(content)

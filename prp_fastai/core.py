@@ -59,7 +59,7 @@ class TensorVideo(TensorBase):
 def play(self:TensorVideo,
     fps:float=10, # Frames per second
     width:int=200, # Width of the picture in pixels
-)->'HTML': # A player that Jupyter shows
+): # `IPython.display.HTML`: a player that Jupyter shows
     "Play one video (c,t,h,w) in the notebook, as an animation with controls"
     from IPython.display import HTML
     from matplotlib.animation import ArtistAnimation

@@ -40,19 +40,32 @@ class C3D(nn.Module):
         for m in self.children(): x = m(x)
         return x
 
-# %% ../../nbs/10_models.encoders.ipynb #477cc97d
-def c3d(width:float=1.)->C3D:
+# %% ../../nbs/10_models.encoders.ipynb #849e9ffc
+def c3d(
+    width:float=1., # Factor on the channels of every layer
+)->C3D: # (n,3,t,h,w) -> (n,512*width,t/8,h/16,w/16)
     "C3D, 27.7 million parameters at full width"
     return C3D(width)
 
-# %% ../../nbs/10_models.encoders.ipynb #10984ed5
-def conv3d(ni, nf, ks, stride=1, padding=0):
+# %% ../../nbs/10_models.encoders.ipynb #ac4ffa7c
+def conv3d(
+    ni:int, # Channels in
+    nf:int, # Channels out
+    ks:tuple, # Kernel: (time, height, width)
+    stride:tuple=1, # Of the same form
+    padding:tuple=0, # Of the same form
+)->nn.Conv3d: # (n,ni,t,h,w) -> (n,nf,t',h',w')
     "Convolution without bias, `ks`, `stride` and `padding` in time and space"
     return nn.Conv3d(ni, nf, ks, stride=stride, padding=padding, bias=False)
 
 class ResidualBlock(nn.Module):
     "Two convolutions and a shortcut: (n,ni,t,h,w) -> (n,nf,t/stride,h/stride,w/stride) (section 3.2, figure 3)"
-    def __init__(self, ni, nf, stride=1, conv=conv3d):
+    def __init__(self,
+        ni:int, # Channels in
+        nf:int, # Channels out
+        stride:int=1, # Of the first convolution, in time and space
+        conv=conv3d, # Makes a convolution of (ni, nf, ks, stride, padding)
+    ):
         super().__init__()
         self.conv1,self.bn1 = conv(ni, nf, (3,3,3), (stride,)*3, (1,1,1)),nn.BatchNorm3d(nf)
         self.conv2,self.bn2 = conv(nf, nf, (3,3,3), (1,1,1), (1,1,1)),nn.BatchNorm3d(nf)
@@ -62,7 +75,7 @@ class ResidualBlock(nn.Module):
         y = self.bn1(self.conv1(x)).relu()
         return (self.bn2(self.conv2(y)) + self.shortcut(x)).relu()
 
-# %% ../../nbs/10_models.encoders.ipynb #2bcfffd4
+# %% ../../nbs/10_models.encoders.ipynb #e9b9fc23
 class R3D(nn.Module):
     "A stem and four residual stages: (n,3,t,h,w) -> (n,512*width,t/8,h/16,w/16)"
     def __init__(self,
@@ -82,20 +95,30 @@ class R3D(nn.Module):
         for m in self.children(): x = m(x)
         return x
 
-def r3d(width:float=1.)->R3D:
+def r3d(
+    width:float=1., # Factor on the channels of every layer
+)->R3D: # (n,3,t,h,w) -> (n,512*width,t/8,h/16,w/16)
     "R3D, 14.4 million parameters at full width"
     return R3D(width)
 
-# %% ../../nbs/10_models.encoders.ipynb #3806fd85
+# %% ../../nbs/10_models.encoders.ipynb #2c80fd9f
 class Conv2Plus1d(nn.Sequential):
     "A convolution split into space and time, of as many parameters as the whole one"
-    def __init__(self, ni, nf, ks, stride=(1,1,1), padding=(0,0,0)):
+    def __init__(self,
+        ni:int, # Channels in
+        nf:int, # Channels out
+        ks:tuple, # Kernel: (time, height, width)
+        stride:tuple=(1,1,1), # Of the same form
+        padding:tuple=(0,0,0), # Of the same form
+    ):
         (kt,kh,kw),(st,sh,sw),(pt,ph,pw) = ks,stride,padding
         mid = int(kt*kh*kw*ni*nf / (kh*kw*ni + kt*nf))
         super().__init__(nn.Conv3d(ni, mid, (1,kh,kw), (1,sh,sw), (0,ph,pw), bias=False), nn.BatchNorm3d(mid), nn.ReLU(inplace=True),
                          nn.Conv3d(mid, nf, (kt,1,1), (st,1,1), (pt,0,0), bias=False))
 
-def r2plus1d(width:float=1.)->R3D:
+def r2plus1d(
+    width:float=1., # Factor on the channels of every layer
+)->R3D: # (n,3,t,h,w) -> (n,512*width,t/8,h/16,w/16)
     "R(2+1)D, 14.4 million parameters at full width"
     return R3D(width, conv=Conv2Plus1d)
 
