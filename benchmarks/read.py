@@ -1,6 +1,6 @@
 """Readers side by side: milliseconds to decode the span of a clip and scale it to 128x171, and how many files each reads right.
 
-`python benchmarks/read.py FOLDER`; readers that are not installed are left out. All are timed in turn on the same spans, so that their ratios hold on a noisy machine.
+`python benchmarks/read.py FOLDER --out benchmarks/results/read_NAME.csv`; readers that are not installed are left out. All are timed in turn on the same spans, so that their ratios hold on a noisy machine.
 The first row is the authors' way: OpenCV from frame 0 up to the end of the span, and PIL to scale each frame."""
 import random,time
 from importlib.util import find_spec
@@ -77,6 +77,7 @@ def main(
     folder:str, # Videos
     n_files:int=24, # How many of them are timed and checked
     repeats:int=3, # Spans timed in each file and at each rate
+    out:str=None, # Table to write, .csv
 ):
     "Compare readers on real files"
     rng = random.Random(0)
@@ -95,3 +96,4 @@ def main(
     df['times as fast as authors'] = (df.iloc[0].sum()/df.sum(axis=1)).round(2)
     df['files right'] = [f'{right[o]} of {len(files)}' for o in df.index]
     print(df.round(1).to_string())
+    if out: df.round(1).to_csv(out)

@@ -44,9 +44,9 @@ def main(
     encoder:str='c3d', # c3d, r3d or r2plus1d
     width:float=.125, # Factor on its channels
     size:int=56, # Side of the crop in pixels
-    epochs:int=10, # Of pretraining
+    epochs:int=8, # Of pretraining
     lr:float=.01, # Highest learning rate of pretraining, one cycle
-    tune_epochs:int=8, # Of fine-tuning
+    tune_epochs:int=6, # Of fine-tuning
     tune_lr:float=.02, # Highest learning rate of fine-tuning, one cycle
     bs:int=16, # Clips in a batch
     num_workers:int=1, # Processes that read videos
