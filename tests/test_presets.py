@@ -121,8 +121,8 @@ def naive_exclude(Y, G, M, s, r):
 @pytest.mark.parametrize('r', [1,2,4])
 def test_excluded_frames(r):
     s = [1,2,4,8]
-    G,k,P = torch.randint(0, 256, (4,3,4*r,16,16)).byte(),torch.arange(4),torch.rand(4,1,8,13,13)
-    out = [PRPBatch(recon_rate=r, fake_gt=o)([G, TensorCategory(k), P]) for o in ('include','exclude')]
+    frames,k = torch.randint(0, 256, (4*sum(s),3,16,16)).byte(),torch.arange(4)
+    out = [PRPBatch(recon_rate=r, clip_len=4, fake_gt=o)([TensorVideo(frames), TensorCategory(k)]) for o in ('include','exclude')]
     Y = torch.rand(4,3,4*r,16,16)
     plain = [o.as_subclass(Tensor) for o in out[0]]
     torch.testing.assert_close(m_mse(Y, out[1][2].as_subclass(Tensor), out[1][3].as_subclass(Tensor)), naive_exclude(Y, plain[2], plain[3], s, r))
