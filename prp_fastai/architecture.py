@@ -35,7 +35,7 @@ def _run(module, watch, clip_len, size):
     with torch.device('meta'): module(torch.zeros(1, 3, clip_len, size, size))
     return seen
 
-# %% ../nbs/31a_architecture.ipynb #be79ef96
+# %% ../nbs/31a_architecture.ipynb #b636f1dd
 def stage_shapes(
     model:nn.Module, # A `PRPModel`, or an encoder (n,3,t,h,w) -> (n,c,t',h',w')
     clip_len:int=16, # Frames in the clip
@@ -51,6 +51,7 @@ def stage_shapes(
         n = sum(p.numel() for p in m.parameters())
         if n or np.prod(shape)!=size_before: rows.append((part or 'encoder', k, type(leaf).__name__, shape, n))
         size_before = np.prod(shape)
+    if 'recon' in parts and (cut:=_run(model, ['recon'], clip_len, size)['recon'][1])!=shape: rows.append(('recon', 'cut', 'cut to size', cut, 0))
     return pd.DataFrame(rows, columns=['part','name','layer','shape','params'])
 
 # %% ../nbs/31a_architecture.ipynb #b5bcf910

@@ -421,16 +421,15 @@ def write_report(
     Path(fname).write_text(_page.format(title=escape(title), body='\n'.join(parts)), encoding='utf-8')
     return Path(fname)
 
-# %% ../nbs/40_cli.ipynb #0c106dbb
+# %% ../nbs/40_cli.ipynb #685e6b43
 def load_run(
     run, # Folder that `prp-pretrain` wrote
     files, # Paths of the videos to validate on
 )->Learner: # As it was after the last epoch
     "The learner of a run of `prp-pretrain`. Raises `FileNotFoundError` where the folder holds none"
     run = Path(run)
-    for o in ('settings.json','last.pth'):
-        if not (run/o).exists(): raise FileNotFoundError(f'{run} has no {o}: it is no finished run of prp-pretrain')
-    o,files = json.loads((run/'settings.json').read_text())['settings'],L(files)
+    o,files = json.loads((run/'settings.json').read_text())['settings'] if (run/'settings.json').exists() else {},L(files)
+    if 'recon_rate' not in o or not (run/'last.pth').exists(): raise FileNotFoundError(f'{run} holds no finished run of prp-pretrain')
     dls = PRPDataLoaders.from_files(files, files, bs=min(o['bs'], len(files)), rates=_numbers(o['rates']), attn=None if o['attn']=='none' else o['attn'], num_workers=0,
         **{k: o[k] for k in ('clip_len','recon_rate','size','preset','seed')}, **{k: o[k] for k in presets['paper'] if o[k] is not None})
     learn = prp_learner(dls, o['encoder'], tuple(o['heads'].split(',')), o['width'], o['final'], o['lambda_d'], o['lambda_g'], path=run, model_dir='.')

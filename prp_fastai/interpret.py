@@ -194,7 +194,7 @@ def plot_grad_cam(
     "What in one clip speaks for each rate, Grad-CAM of the rate head"
     return plot_maps(clip, {f'for {o}': grad_cam(model, clip[None], i)[0] for i,o in enumerate(vocab)}, n, width)
 
-# %% ../nbs/32_interpret.ipynb #80daca0f
+# %% ../nbs/32_interpret.ipynb #6a246d5f
 def animate(
     videos:list, # `TensorVideo`s (c,t,h,w), which may differ in their number of frames
     titles:list, # A title for each
@@ -214,7 +214,8 @@ def animate(
         canvas.draw()
         frames.append(np.asarray(canvas.buffer_rgba())[...,:3].copy())
     plt.close(fig)
-    frames = np.stack(frames)[:,:len(frames[0])//2*2]
+    h,w = (o//2*2 for o in frames[0].shape[:2])
+    frames = np.stack(frames)[:,:h,:w]
     if Path(fname).suffix!='.gif': return write_video(fname, frames.transpose(3,0,1,2), fps)
     first,*others = [PILImage.create(o).quantize(64, dither=0) for o in frames]
     first.save(fname, save_all=True, append_images=others, duration=1000/fps, loop=0)

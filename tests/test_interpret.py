@@ -100,15 +100,15 @@ def test_grad_cam_without_head_convolutions_finds_the_channel():
     torch.testing.assert_close(grad_cam(model, x, 2), one/one.amax().clamp(min=1e-12))
     assert grad_cam(model, x, 3).max()==0
 
-@pytest.mark.parametrize('heads', [('rate',),('recon',),('rate','recon')])
-def test_architecture_is_the_module(heads):
+@pytest.mark.parametrize('heads,size', [(('rate',),32), (('recon',),32), (('rate','recon'),32), (('rate','recon'),28)])
+def test_architecture_is_the_module(heads, size):
     model = PRPModel('r2plus1d', width=.1, heads=heads)
-    df = stage_shapes(model, 8, 32)
+    df = stage_shapes(model, 8, size)
     assert df.params.sum()==sum(p.numel() for p in model.parameters())
     assert set(df.part)=={'encoder',*heads}
-    got = [o.shape[1:] for o in tuplify(model.eval()(torch.rand(1,3,8,32,32)))]
+    got = [o.shape[1:] for o in tuplify(model.eval()(torch.rand(1,3,8,size,size)))]
     assert [tuple(df[df.part==o]['shape'].iloc[-1]) for o in heads]==[tuple(o) for o in got]
-    assert len(plot_architecture(model, 8, 32).axes)==1
+    assert len(plot_architecture(model, 8, size).axes)==1
 
 @pytest.mark.parametrize('name', ['c3d','r3d','r2plus1d','r3d_18','mc3_18','r2plus1d_18'])
 def test_blocks_of_every_encoder(name):
@@ -117,6 +117,12 @@ def test_blocks_of_every_encoder(name):
     want = stage_shapes(net, 16, 56)['shape'].iloc[-1]
     assert ops[-1].shape==tuple(want) and all(i<j for j,o in enumerate(ops) for i in o.inputs)
     assert any(len(o.inputs)==2 for o in ops)==(name!='c3d')
+
+def test_stages_of_a_wrapped_encoder():
+    net = c3d(.05)
+    assert list(stages(nn.Sequential(net)))==[f'0.{o}' for o in stages(net)]
+    assert stage_shapes(nn.Sequential(net), 16, 28)['shape'].tolist()==stage_shapes(net, 16, 28)['shape'].tolist()
+    assert block_ops(nn.Sequential(net), '0.conv3', 16, 28)[-1].shape==(12,8,7,7)
 
 def test_own_encoder_is_drawn_and_what_cannot_be_traced_is_named():
     class Own(nn.Module):
