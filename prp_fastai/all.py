@@ -19,6 +19,7 @@ from .learner import *
 from .weights import *
 from .recognition import *
 from .retrieval import *
+from .architecture import *
 from .interpret import *
 from .render import *
 from .cli import *

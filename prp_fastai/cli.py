@@ -6,13 +6,15 @@ Docs: https://prp-fastai.github.io/prp_fastai/cli.html.md"""
 
 # %% auto #0
 __all__ = ['find_videos', 'provenance', 'prp_pretrain', 'prp_scan', 'prp_cache', 'prp_demo', 'find_labelled', 'write_table',
-           'prp_test', 'prp_finetune', 'prp_probe', 'prp_retrieve']
+           'prp_test', 'prp_finetune', 'prp_probe', 'prp_retrieve', 'write_report', 'load_run', 'prp_figures']
 
-# %% ../nbs/40_cli.ipynb #37ead3c0
+# %% ../nbs/40_cli.ipynb #bc39823f
 from fastai.vision.all import *
 from fastai.callback.tracker import CSVLogger
 from fastcore.script import *
+from fastprogress.fastprogress import progress_bar
 from .core import *
+from .read import *
 from .external import *
 from .manifest import *
 from .cache import *
@@ -26,8 +28,11 @@ from .learner import *
 from .weights import *
 from .recognition import *
 from .retrieval import *
+from .architecture import *
 from .interpret import *
 from importlib.metadata import version
+from base64 import b64encode
+from html import escape
 import json,platform,shutil,subprocess
 
 # %% ../nbs/40_cli.ipynb #2152a51c
@@ -386,3 +391,121 @@ def prp_retrieve(
     for name,o in found.items(): o.recall().to_csv(out/f'recall-{name}.csv')
     found['pretrained'].show(shown).savefig(out/'figure7.png', dpi=100)
     return write_table(table, out/'retrieval', {**settings, **made})
+
+# %% ../nbs/40_cli.ipynb #8cedc9b8
+_page = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+h1 {{ font-size: 1.6rem }} h2 {{ font-size: 1.2rem; margin-top: 2.5rem; border-top: 1px solid #ddd; padding-top: 1rem }}
+img {{ max-width: 100%; display: block; margin: 1rem 0 }} table {{ border-collapse: collapse; font-size: .9rem }}
+td, th {{ padding: .2rem .8rem .2rem 0; text-align: right; border-bottom: 1px solid #eee }} th:first-child {{ text-align: left }}
+pre {{ background: #f6f6f6; padding: 1rem; overflow: auto; font-size: .8rem }}
+</style></head><body><h1>{title}</h1>
+{body}
+</body></html>
+"""
+
+def write_report(
+    fname, # `.html` file to write
+    title:str, # Of the page
+    sections:list, # (heading, caption, path of a picture or table), each
+    facts:dict, # Settings and provenance, written below
+)->Path: # `fname`
+    "One HTML page that holds its pictures"
+    def inside(o):
+        if isinstance(o, pd.DataFrame): return o.to_html(border=0)
+        kind = Path(o).suffix[1:]
+        return f'<img alt="{escape(Path(o).stem)}" src="data:image/{kind};base64,{b64encode(Path(o).read_bytes()).decode()}">'
+    parts = [f'<h2>{escape(head)}</h2>\n<p>{escape(caption)}</p>\n{inside(o)}' for head,caption,o in sections]
+    parts.append(f'<h2>How it was made</h2>\n<pre>{escape(json.dumps(facts, indent=1), quote=False)}</pre>')
+    Path(fname).write_text(_page.format(title=escape(title), body='\n'.join(parts)), encoding='utf-8')
+    return Path(fname)
+
+# %% ../nbs/40_cli.ipynb #685e6b43
+def load_run(
+    run, # Folder that `prp-pretrain` wrote
+    files, # Paths of the videos to validate on
+)->Learner: # As it was after the last epoch
+    "The learner of a run of `prp-pretrain`. Raises `FileNotFoundError` where the folder holds none"
+    run = Path(run)
+    o,files = json.loads((run/'settings.json').read_text())['settings'] if (run/'settings.json').exists() else {},L(files)
+    if 'recon_rate' not in o or not (run/'last.pth').exists(): raise FileNotFoundError(f'{run} holds no finished run of prp-pretrain')
+    dls = PRPDataLoaders.from_files(files, files, bs=min(o['bs'], len(files)), rates=_numbers(o['rates']), attn=None if o['attn']=='none' else o['attn'], num_workers=0,
+        **{k: o[k] for k in ('clip_len','recon_rate','size','preset','seed')}, **{k: o[k] for k in presets['paper'] if o[k] is not None})
+    learn = prp_learner(dls, o['encoder'], tuple(o['heads'].split(',')), o['width'], o['final'], o['lambda_d'], o['lambda_g'], path=run, model_dir='.')
+    with torch.serialization.safe_globals([L, np.dtype, type(np.dtype(float)), np.float64(0).__reduce__()[0]]):
+        state = torch.load(run/'last.pth', map_location=dls.device, weights_only=True)
+    learn.model.load_state_dict(state['model'])
+    return learn
+
+# %% ../nbs/40_cli.ipynb #2da95725
+def _shares(encoders, clips):
+    "Mean `motion_share` of each encoder, and in how many clips it is above that of the random one"
+    share = {k: torch.cat([motion_share(m, o) for o in clips.split(8)]) for k,m in encoders.items()}
+    return pd.DataFrame({k: {'share on what moves': f'{v.nanmean().item():.3f}', 'clips above random': '' if k=='random' else f'{(v>share["random"]).sum()} of {len(v)}'} for k,v in share.items()}).T
+
+def _of_heads(learn, save, shown):
+    "Sections that need the heads of a learner"
+    interp,heads,n = PRPInterpretation.from_learner(learn),learn.model.heads,len(learn.dls.valid_ds)
+    if 'rate' in heads:
+        yield ('Rates','One clip of each video, at a rate that belongs to the file: which rates are taken for which (table 1).',save('confusion', interp.plot_confusion_matrix()))
+        yield ('What speaks for a rate','Grad-CAM of the rate head: where in the encoder\'s last feature map it finds what speaks for each rate.',
+               save('grad_cam', plot_grad_cam(learn.model, interp[0][0][0], interp.vocab)))
+    if 'recon' in heads:
+        yield ('Reconstructions',f'Targets, and under each what the decoder makes of every {({2:"second ", 4:"fourth "}).get(learn.model.recon.recon_rate, "")}frame of it.',save('reconstructions', interp.plot_reconstructions(range(min(shown, n)))))
+        gif = interp.animate_reconstruction(0, save.path/'reconstruction.gif')
+        yield ('A reconstruction beside the truth','They last equally long.',gif)
+    yield ('The hardest clips','Those of the largest losses; blue where the rate is told, orange where not.',save('top_losses', interp.plot_top_losses(shown)))
+
+class _Save:
+    "Write figures into a folder"
+    def __init__(self, path): self.path = path
+    def __call__(self, name, fig):
+        fig.savefig(self.path/f'{name}.png', dpi=100)
+        plt.close(fig)
+        return self.path/f'{name}.png'
+
+@call_parse(pos=['source','encoder'])
+def prp_figures(
+    source:str, # Videos: a folder, a list as UCF101's, a .csv with paths in its first column, or `sample`
+    encoder:str, # Folder of `prp-pretrain`, or an encoder: a .safetensors file, or a checkpoint of the authors
+    out:str='figures', # Folder for the pictures and `index.html`
+    beside:str=None, # More encoders to draw beside it, as `DP=dp.safetensors,GP=gp.safetensors`
+    root:str=None, # Folder that paths in a list or table are relative to
+    videos:int=60, # At most so many videos, evenly picked from the source
+    shown:int=3, # Of which so many are drawn
+    seed:int=42, # Of the random weights
+)->Path: # `index.html`
+    "Draw the figures of the paper for an encoder, into one HTML page"
+    settings,out,files = dict(locals()),Path(out),find_videos(source, root).sorted()
+    files = files[np.linspace(0, len(files)-1, min(videos, len(files))).round().astype(int).tolist()]
+    learn = load_run(encoder, files) if Path(encoder).is_dir() else None
+    model,card = (learn.model,encoder_card(learn)) if learn else encoder_and_card(encoder)
+    size,clip_len = card['size'],card['clip_len']
+    rates = tuple(card.get('rates', (1,2,4,8)))
+    files = usable_videos(manifest_of(files), rates[:1], clip_len)
+    if not files: raise ValueError(f'none of the videos in {source} is long enough for a clip of {clip_len} frames')
+    net = getattr(model, 'encoder', model)
+    others = {k: encoder_and_card(v)[0] for k,v in (o.split('=', 1) for o in beside.split(','))} if beside else {}
+    encoders = {k: m.to(default_device()) for k,m in {'random': reinitialized(net, seed), **others, 'this encoder': net}.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    save,drawn = _Save(out),files[np.linspace(0, len(files)-1, min(shown, len(files))).round().astype(int).tolist()]
+    clips = torch.stack([center_clip(o, size, 1, clip_len).as_subclass(Tensor) for o in progress_bar(files, leave=False)])
+    fitting = feasible_rates(probe(drawn[0]).n_frames, rates, clip_len)
+    s = max([o for o in fitting if o<=4], default=fitting[0])
+    sections = [('One moment at several rates','All rows have as many frames; the higher the rate, the longer the span (figure 1).',save('rates', plot_rates(drawn[0], rates, clip_len))),
+        ('The model','A box a feature map, drawn from the module: channels, and frames x height x width (figures 2 and 3).',save('architecture', plot_architecture(model, clip_len, size))),
+        ('A block of the encoder','Its last stage, traced: each box an operation with the channels and the size of what it gives (figure 3).',save('block', plot_blocks({type(net).__name__: net}, None, clip_len, size))),
+        ('Motion attention','From raw frames to the weights of the pixels, step by step (figure 4).',save('motion', plot_motion_attention(drawn[0], s, size, clip_len))),
+        *[(f'What the encoders look at: {o.stem}','Channels of the last feature map, squared and summed (figure 6).',save(f'activations{i}', plot_activations(encoders, center_clip(o, size, 1, clip_len)))) for i,o in enumerate(drawn)],
+        ('Activation on what moves','The share of the activation that lies on the fifth of a clip\'s pixels that change most from frame to frame; 0.2 for a map that is the same everywhere.',_shares(encoders, clips))]
+    if learn: sections += list(_of_heads(learn, save, shown))
+    if len(files)>1:
+        index = VideoIndex.from_learner(net, files, clip_len=clip_len, size=size, num_workers=0)
+        found = index.search(list(drawn), k=min(6, len(files)))
+        found.idxs,found.similarity = found.idxs[:,1:],found.similarity[:,1:]
+        sections.append(('The nearest videos','By the cosine of the mean features of ten clips; the name is that of the folder (figure 7).',save('nearest', found.show(shown))))
+    made = {k: v for k,v in card.items() if k!='seen'}
+    fname = write_report(out/'index.html', f'What {Path(encoder).name} has learned', sections, provenance({**settings, 'encoder card': made, 'videos used': len(files)}))
+    print(f'{len(sections)} sections on {len(files)} videos are in {fname}')
+    return fname
