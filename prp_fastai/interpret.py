@@ -355,14 +355,14 @@ def plot_activations(self:PRPInterpretation,
     if 'rate' in model.heads: maps[f'for {self.vocab[self.probs[idx].argmax()]}'] = grad_cam(model, x[None])[0]
     return plot_maps(x, maps, n, width)
 
-# %% ../nbs/32_interpret.ipynb #637d8b05
+# %% ../nbs/32_interpret.ipynb #f87b1db3
 def explore(
     path, # Video
     encoder:nn.Module, # (n,3,t,h,w) -> (n,c,t',h',w')
     rates:tuple=(1,2,4,8), # Sampling intervals
     size:int=112, # Side of the crop in pixels
     clip_len:int=16, # Frames in a clip
-)->'ipywidgets.interactive':
+): # The sliders and the picture, an `ipywidgets.interactive`
     "A frame of a clip beside the activation of a layer, with sliders for rate, frame and layer. Raises `ImportError` where `ipywidgets` is missing"
     try: from ipywidgets import interactive,SelectionSlider,IntSlider,Dropdown
     except ImportError: raise ImportError('sliders need another package: pip install ipywidgets') from None
