@@ -129,13 +129,13 @@ def block_ops(
             res.append(SimpleNamespace(says=says.replace('3d',''), inputs=inputs, shape=tuple(node.meta['tensor_meta'].shape[1:])))
     return res
 
-# %% ../nbs/31a_architecture.ipynb #0c11d858
+# %% ../nbs/31a_architecture.ipynb #e22f4ced
 def plot_blocks(
     encoders:dict, # Name -> encoder
     stage:str=None, # Which of their `stages`; the last with parameters where None
     clip_len:int=16, # Frames in the clip
     size:int=112, # Side of the clip in pixels
-    width:float=10, # Width of the figure in inches
+    width:float=2, # Width of an operation in inches
 )->plt.Figure: # A column an encoder
     "The operations of one stage of several encoders side by side, and how they are joined (figure 3)"
     graphs = {k: block_ops(m, stage, clip_len, size) for k,m in encoders.items()}
@@ -146,7 +146,7 @@ def plot_blocks(
             o.x = min([ops[i].x for i in o.inputs], default=0) + (len(o.inputs)==1 and o.inputs[0] in used)
             used.update(o.inputs)
     cols,depth = [1+max(o.x for o in ops) for ops in graphs.values()],1+max(o.y for ops in graphs.values() for o in ops)
-    fig,axs = plt.subplots(1, len(graphs), figsize=(width, .62*depth+.4), squeeze=False, gridspec_kw=dict(width_ratios=cols))
+    fig,axs = plt.subplots(1, len(graphs), figsize=(width*sum(cols), .62*depth+.4), squeeze=False, gridspec_kw=dict(width_ratios=cols))
     for ax,(name,ops),n in zip(axs[0], graphs.items(), cols):
         for o in ops:
             for i in o.inputs:
