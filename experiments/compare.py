@@ -21,8 +21,7 @@ def one_seed(df, seed, encoder, width, size, epochs, lr, tune_epochs, tune_lr, b
     dls = PRPDataLoaders.from_files(train.path.tolist(), valid_pct=.1, by_group=True, **data)
     learn = lean(prp_learner(dls, encoder, width=width, final='linear'))
     learn.fit_one_cycle(epochs, lr)
-    rows = {'rate accuracy, held-out groups': (learn.recorder.final_record[1]*100, 100/dls.c)}
-    tuned = []
+    rows,tuned = {},[]
     for pretrained in (learn, None):
         set_seed(seed)
         dls = VideoDataLoaders.from_df(df, label_col='label', fn_col='path', test_col='is_test', by_group=True, valid_pct=.1, **data)
