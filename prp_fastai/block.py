@@ -6,8 +6,7 @@ Docs: https://prp-fastai.github.io/prp_fastai/block.html.md"""
 
 # %% auto #0
 __all__ = ['VideoBlock', 'VideoDL', 'PlaybackDL', 'frame_size', 'GroupSplitter', 'prp_dblock', 'show_strips', 'show_batch',
-           'VideosDataLoaders', 'PRPDataLoaders', 'video_dblock', 'VideoDataLoaders', 'show_results', 'clips_loader',
-           'item_tfm']
+           'PRPDataLoaders', 'video_dblock', 'VideoDataLoaders', 'show_results', 'clips_loader', 'item_tfm']
 
 # %% ../nbs/06_block.ipynb #7da716e2
 from fastai.vision.all import *
@@ -153,8 +152,8 @@ def show_batch(x:TensorVideo, y:tuple, samples, ctxs=None, max_n=4, n_frames=6, 
     titles = [[f'X: rate {samples[i][1]}', f'G: {G.shape[2]//x.shape[2]}x slower', 'M: motion attention'] for i in range(n)]
     return show_strips([[x[i], G[i], M[i]] for i in range(n)], titles, n_frames)
 
-# %% ../nbs/06_block.ipynb #a4fa7b8e
-class VideosDataLoaders(DataLoaders):
+# %% ../nbs/06_block.ipynb #811a8fa7
+class _VideosDataLoaders(DataLoaders):
     "DataLoaders that know which videos are usable"
     @classmethod
     def _usable(cls, files, rates, clip_len, size, manifest=None, cache=None, backend='pyav'):
@@ -176,8 +175,8 @@ class VideosDataLoaders(DataLoaders):
         if not n_valid: raise ValueError(f'no videos to validate on, out of {len(items)}')
         return cls.from_dblock(dblock, items, bs=bs, **kwargs)
 
-# %% ../nbs/06_block.ipynb #51e1f45a
-class PRPDataLoaders(VideosDataLoaders):
+# %% ../nbs/06_block.ipynb #1b9a23e6
+class PRPDataLoaders(_VideosDataLoaders):
     "DataLoaders of (X, rate, G, M) from videos without labels"
     @classmethod
     @delegates(prp_dblock)
@@ -263,8 +262,8 @@ class _LabelOf:
 
 def _split_by(groups, splitter, items): return splitter(groups)
 
-# %% ../nbs/06_block.ipynb #f24efea4
-class VideoDataLoaders(VideosDataLoaders):
+# %% ../nbs/06_block.ipynb #89f5effe
+class VideoDataLoaders(_VideosDataLoaders):
     "DataLoaders of (clip, class); `test_df` has `path` and `label` of the videos to test on, which are those of validation where no others are named"
     @classmethod
     @delegates(video_dblock, but=['vocab','splitter','get_y'])

@@ -19,8 +19,10 @@ presets = dict(
     authors = dict(crop='center', short='resample',      start='off_by_one', redraw_valid=True,  diff='sparse4',  norm='block',
                    per_channel=True,  time_interp='blockwise', eps=1e-6, fake_gt='exclude'))
 
-# %% ../nbs/03c_presets.ipynb #00518beb
-def with_preset(f):
+# %% ../nbs/03c_presets.ipynb #fd5132ae
+def with_preset(
+    f, # Function with a `preset`, and arguments of which `presets` has values
+):
     "Make `preset` fill in those arguments of `f` that a caller does not name. Raises `ValueError` for a preset there is not"
     sig = signature(f)
     @wraps(f)

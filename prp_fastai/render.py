@@ -6,7 +6,7 @@ Docs: https://prp-fastai.github.io/prp_fastai/render.html.md"""
 
 # %% auto #0
 __all__ = ['mocap_actions', 'load_motion', 'pose_at', 'actor_urdf', 'random_clothes', 'random_texture', 'Scene', 'camera_path',
-           'render_clip', 'clip_name', 'write_splits', 'render_set', 'prp_render']
+           'render_clip', 'render_set', 'prp_render']
 
 # %% ../nbs/50_render.ipynb #4987052d
 from fastai.data.all import *
@@ -266,12 +266,12 @@ def render_clip(
         frames.append(scene.shoot(eye, target))
     return TensorVideo(np.stack(frames).transpose(3,0,1,2))
 
-# %% ../nbs/50_render.ipynb #32e4ce84
-def clip_name(action, group, clip):
+# %% ../nbs/50_render.ipynb #800f7d6a
+def _clip_name(action, group, clip):
     "Where a clip of a set lies, by UCF101's names"
     return f'{action}/v_{action}_g{group:02}_c{clip:02}.mp4'
 
-def write_splits(
+def _write_splits(
     path, # Folder to write to
     takes:L, # (action, group, clip) of every clip
 ):
@@ -282,19 +282,19 @@ def write_splits(
     write('classInd.txt', [f'{i} {o}' for o,i in ids.items()])
     for k in range(3):
         test,train = (takes.filter(lambda o: k*n<o[1]<=(k+1)*n, negate=b) for b in (False,True))
-        write(f'trainlist0{k+1}.txt', [f'{clip_name(*o)} {ids[o[0]]}' for o in train])
-        write(f'testlist0{k+1}.txt', [clip_name(*o) for o in test])
+        write(f'trainlist0{k+1}.txt', [f'{_clip_name(*o)} {ids[o[0]]}' for o in train])
+        write(f'testlist0{k+1}.txt', [_clip_name(*o) for o in test])
 
-# %% ../nbs/50_render.ipynb #3f550c2c
+# %% ../nbs/50_render.ipynb #0b66c8cb
 def _render_one(o, out, seed, fps=25, **kwargs):
     action,group,clip = o
-    path = out/'video'/clip_name(*o)
+    path = out/'video'/_clip_name(*o)
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = render_clip(action, (seed,mocap_actions.index(action),group), clip, fps=fps, **kwargs)
     x264 = dict(crf=28, preset='slow', g=len(frames[0]), sc_threshold=0, threads=1, mbtree=0)
     write_video(path.with_name('.'+path.name), frames, fps, **x264).rename(path)
 
-# %% ../nbs/50_render.ipynb #673d828b
+# %% ../nbs/50_render.ipynb #dc8c677b
 @delegates(render_clip, but=['action','take'])
 def render_set(
     out, # Folder to write to
@@ -308,8 +308,8 @@ def render_set(
     "Write `video` and `split`, laid out as in UCF101, to `out`; videos that are there stay as they are"
     out,per_group = Path(out),per_group or -(-per_class//20)
     takes = L((o, i//per_group+1, i%per_group+1) for o in classes for i in range(per_class))
-    write_splits(out/'split', takes)
-    missing = takes.filter(lambda o: not (out/'video'/clip_name(*o)).exists())
+    _write_splits(out/'split', takes)
+    missing = takes.filter(lambda o: not (out/'video'/_clip_name(*o)).exists())
     if missing: parallel(_render_one, missing, out=out, seed=seed, n_workers=n_workers, progress=True, **kwargs)
     return out
 

@@ -9,11 +9,6 @@ root = Path(__file__).resolve().parent.parent
 notebooks = [p for p in sorted((root/'nbs').rglob('*.ipynb')) if '.ipynb_checkpoints' not in p.parts]
 sys.path.insert(0, str(root/'docs'))
 
-# Gaps still to be closed. A new one fails, and so does one that is closed and still listed.
-undescribed = {'read.VideoError','read.VideoInfo','render.clip_name'}
-unshown = {'read.VideoInfo','external.video_extensions','manifest.read_manifest','transforms.RandItem','block.VideoBlock','block.PlaybackDL','block.show_strips',
-           'weights.read_card','weights.authors_key','cli.prp_demo','render.clip_name','render.write_splits'}
-
 def exported(source): return re.search(r'^#\|\s*export', source, re.M)
 
 def modules():
@@ -34,10 +29,9 @@ def undocumented(o):
     docs = docments(f, full=True)
     return [k for k in named if not docs[k].docment]
 
-def agree(found, known):
-    "`found`, {name: what is missing}, are the gaps that are `known`"
-    assert not (new := {k: v for k,v in found.items() if k not in known}), '\n'.join(f'{k}: {v}' for k,v in new.items())
-    assert not known-set(found), f'closed, take off the list: {known-set(found)}'
+def none(gaps):
+    "There are no `gaps`, {name: what is missing}"
+    assert not gaps, '\n'.join(f'{k}: {v}' for k,v in gaps.items())
 
 def used(source):
     "Names in the code of a cell"
@@ -50,12 +44,12 @@ def examples(): return set().union(*(used(c.source) for p in notebooks for c in 
 def test_docstrings_and_parameters():
     code = {n: o for n,o in public() if inspect.isfunction(o) or inspect.isclass(o)}
     assert len(code)>60
-    agree({n: 'no docstring' for n,o in code.items() if not o.__doc__}, set())
-    agree({n: f'nothing is said about {", ".join(bad)}' for n,o in code.items() if (bad := undocumented(o))}, undescribed)
+    none({n: 'no docstring' for n,o in code.items() if not o.__doc__})
+    none({n: f'nothing is said about {", ".join(bad)}' for n,o in code.items() if (bad := undocumented(o))})
 
 def test_every_public_name_is_shown_in_a_notebook():
     shown = examples()
-    agree({n: 'no cell of a notebook uses it' for n,_ in public() if n.split('.')[-1] not in shown}, unshown)
+    none({n: 'no cell of a notebook uses it' for n,_ in public() if n.split('.')[-1] not in shown})
 
 def test_every_notebook_has_a_place_in_the_sidebar():
     import sidebar
