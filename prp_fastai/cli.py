@@ -6,7 +6,7 @@ Docs: https://prp-fastai.github.io/prp_fastai/cli.html.md"""
 
 # %% auto #0
 __all__ = ['find_videos', 'provenance', 'prp_pretrain', 'prp_scan', 'prp_cache', 'prp_demo', 'find_labelled', 'prp_test',
-           'prp_finetune', 'prp_probe', 'prp_retrieve', 'write_report', 'load_run', 'prp_figures']
+           'prp_finetune', 'prp_probe', 'prp_retrieve', 'prp_figures']
 
 # %% ../nbs/40_cli.ipynb #bc39823f
 from fastai.vision.all import *
@@ -392,7 +392,7 @@ def prp_retrieve(
     found['pretrained'].show(shown).savefig(out/'figure7.png', dpi=100)
     return _write_table(table, out/'retrieval', {**settings, **made})
 
-# %% ../nbs/40_cli.ipynb #8cedc9b8
+# %% ../nbs/40_cli.ipynb #b27b1851
 _page = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title><style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
@@ -405,7 +405,7 @@ pre {{ background: #f6f6f6; padding: 1rem; overflow: auto; font-size: .8rem }}
 </body></html>
 """
 
-def write_report(
+def _write_report(
     fname, # `.html` file to write
     title:str, # Of the page
     sections:list, # (heading, caption, path of a picture or table), each
@@ -421,8 +421,8 @@ def write_report(
     Path(fname).write_text(_page.format(title=escape(title), body='\n'.join(parts)), encoding='utf-8')
     return Path(fname)
 
-# %% ../nbs/40_cli.ipynb #685e6b43
-def load_run(
+# %% ../nbs/40_cli.ipynb #1b624150
+def _load_run(
     run, # Folder that `prp-pretrain` wrote
     files, # Paths of the videos to validate on
 )->Learner: # As it was after the last epoch
@@ -438,7 +438,7 @@ def load_run(
     learn.model.load_state_dict(state['model'])
     return learn
 
-# %% ../nbs/40_cli.ipynb #2da95725
+# %% ../nbs/40_cli.ipynb #ed8ab0f9
 def _shares(encoders, clips):
     "Mean `motion_share` of each encoder, and in how many clips it is above that of the random one"
     share = {k: torch.cat([motion_share(m, o) for o in clips.split(8)]) for k,m in encoders.items()}
@@ -479,7 +479,7 @@ def prp_figures(
     "Draw the figures of the paper for an encoder, into one HTML page"
     settings,out,files = dict(locals()),Path(out),find_videos(source, root).sorted()
     files = files[np.linspace(0, len(files)-1, min(videos, len(files))).round().astype(int).tolist()]
-    learn = load_run(encoder, files) if Path(encoder).is_dir() else None
+    learn = _load_run(encoder, files) if Path(encoder).is_dir() else None
     model,card = (learn.model,encoder_card(learn)) if learn else encoder_and_card(encoder)
     size,clip_len = card['size'],card['clip_len']
     rates = tuple(card.get('rates', (1,2,4,8)))
@@ -506,6 +506,6 @@ def prp_figures(
         found.idxs,found.similarity = found.idxs[:,1:],found.similarity[:,1:]
         sections.append(('The nearest videos','By the cosine of the mean features of ten clips; the name is that of the folder (figure 7).',save('nearest', found.show(shown))))
     made = {k: v for k,v in card.items() if k!='seen'}
-    fname = write_report(out/'index.html', f'What {Path(encoder).name} has learned', sections, provenance({**settings, 'encoder card': made, 'videos used': len(files)}))
+    fname = _write_report(out/'index.html', f'What {Path(encoder).name} has learned', sections, provenance({**settings, 'encoder card': made, 'videos used': len(files)}))
     print(f'{len(sections)} sections on {len(files)} videos are in {fname}')
     return fname

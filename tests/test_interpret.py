@@ -3,6 +3,7 @@ import json,numpy as np,pytest,re,torch
 from PIL import Image
 from prp_fastai.all import *
 from prp_fastai import interpret
+from prp_fastai.cli import _load_run,_write_report
 from conftest import pattern
 
 @pytest.fixture(scope='module')
@@ -231,7 +232,7 @@ def test_explore_without_widgets(video_folder, learn, monkeypatch):
 def test_report_is_one_file_and_escapes(tmp_path):
     fig,ax = plt.subplots(figsize=(1,1))
     fig.savefig(tmp_path/'a.png')
-    text = write_report(tmp_path/'r.html', 'a<b', [('1<2','c & d',tmp_path/'a.png'), ('t','u',pd.DataFrame(dict(x=[1])))], dict(k='<script>')).read_text()
+    text = _write_report(tmp_path/'r.html', 'a<b', [('1<2','c & d',tmp_path/'a.png'), ('t','u',pd.DataFrame(dict(x=[1])))], dict(k='<script>')).read_text()
     assert 'a&lt;b' in text and '1&lt;2' in text and 'c &amp; d' in text and '<script>' not in text
     assert text.count('<img')==text.count('src="data:image/png;base64,')==1 and 'href=' not in text and 'http' not in text
 
@@ -246,7 +247,7 @@ def test_prp_figures_of_a_file_and_of_a_run(video_folder, tmp_path):
 
 def test_a_run_is_opened_with_its_last_weights(video_folder, tmp_path):
     made = prp_pretrain(str(video_folder), str(tmp_path/'run'), width=.05, size=28, epochs=1, bs=4, num_workers=0, schedule='constant', heads='rate', rates='1,2')
-    learn = load_run(tmp_path/'run', get_video_files(video_folder)[:4])
+    learn = _load_run(tmp_path/'run', get_video_files(video_folder)[:4])
     for a,b in zip(made.model.state_dict().values(), learn.model.state_dict().values()): assert torch.equal(a, b)
     assert learn.dls.vocab==['1x','2x'] and learn.model.heads==('rate',)
-    with pytest.raises(FileNotFoundError, match='no finished run'): load_run(tmp_path, get_video_files(video_folder))
+    with pytest.raises(FileNotFoundError, match='no finished run'): _load_run(tmp_path, get_video_files(video_folder))
