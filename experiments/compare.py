@@ -6,12 +6,11 @@ The defaults are for two processor cores and some ten minutes a seed; `--width 1
 import pandas as pd,torch
 from fastcore.script import call_parse
 from prp_fastai.all import *
-from prp_fastai.cli import _plain
 
 def lean(learn):
     "`learn` without progress bars, its convolutions channels-last"
     learn.model.to(memory_format=torch.channels_last_3d)
-    return _plain(learn)
+    return learn.remove_cb(ProgressCallback)
 
 def one_seed(df, seed, encoder, width, size, epochs, lr, tune_epochs, tune_lr, bs, cache, num_workers):
     "A row a measure: what it is, by PRP and by random weights, in %"

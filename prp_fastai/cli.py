@@ -58,10 +58,17 @@ def provenance(
     return dict(settings=settings, python=platform.python_version(), packages={o: version(o) for o in packages},
                 git_revision=git or None)
 
-# %% ../nbs/40_cli.ipynb #fe3c4ebf
+# %% ../nbs/40_cli.ipynb #a7226de3
 def _row(learn, values):
     "One line for one epoch, where there is no terminal to draw a table on"
     print('  '.join(f'{n} {o:.4f}' if isinstance(o, float) else f'{n} {o}' for n,o in zip(learn.recorder.metric_names, values)), flush=True)
+
+def _plain(learn):
+    "Rows instead of a bar where there is no terminal"
+    if not sys.stdout.isatty():
+        learn.remove_cb(ProgressCallback)
+        learn.logger = partial(_row, learn)
+    return learn
 
 def _numbers(s): return tuple(int(o) for o in s.split(','))
 
@@ -122,10 +129,7 @@ def prp_pretrain(
     out.mkdir(parents=True, exist_ok=True)
     learn = prp_learner(dls, encoder, heads, width, final, lambda_d, lambda_g, lr=lr, opt_func=partial(prp_sgd, mom=mom, wd=wd, head_lr_mult=head_lr_mult),
                         path=out, model_dir='.')
-    learn.recorder.train_metrics = True
-    if not sys.stdout.isatty():
-        learn.remove_cb(ProgressCallback)
-        learn.logger = partial(_row, learn)
+    _plain(learn).recorder.train_metrics = True
     (out/'settings.json').write_text(json.dumps(provenance(settings), indent=1))
     print(f'{len(dls.train_ds)} videos to train on, {len(dls.valid_ds)} to validate on')
     cbs = [SaveBestEncoder(out/'encoder.safetensors'), CSVLogger('history.csv'), WatchVideos(max_bad)]
@@ -139,7 +143,7 @@ def prp_pretrain(
     print(f'results are in {out}')
     return learn
 
-# %% ../nbs/40_cli.ipynb #211f8ff9
+# %% ../nbs/40_cli.ipynb #59d9dbe0
 @call_parse(pos=['source'])
 def prp_scan(
     source:str, # Videos: a folder, a list as UCF101's, a .csv with paths in its first column, or `sample`
@@ -156,7 +160,7 @@ def prp_scan(
     df = scan_videos(files, fname, num_workers, timeout)
     usable_videos(df, _numbers(rates), clip_len)
     for o in df[df.status=='broken'].itertuples(): print(f'{o.path}: {o.reason}')
-    print(f'{len(df)} videos, {df.duration.sum()/3600:.2f} hours, {df.bytes.sum()/1e6:.0f} MB; the manifest is {fname}')
+    print(f'{len(df)} videos, {df.duration.sum()/3600:.2f} hours, {df.bytes.sum()/1e6:.0f} MB' + (f'; the manifest is {fname}' if fname else ''))
 
 # %% ../nbs/40_cli.ipynb #b6e62e22
 @call_parse(pos=['source','cache'])
@@ -239,14 +243,7 @@ def _write_table(
     print(df.round(4).to_string())
     return df
 
-# %% ../nbs/40_cli.ipynb #abf73463
-def _plain(learn):
-    "Rows instead of a bar where there is no terminal"
-    if not sys.stdout.isatty():
-        learn.remove_cb(ProgressCallback)
-        learn.logger = partial(_row, learn)
-    return learn
-
+# %% ../nbs/40_cli.ipynb #b5d4ba7c
 def _start(o):
     "The encoders that a run of these settings begins with, by name"
     if o['encoder'] is None:
