@@ -27,7 +27,16 @@ def VideoBlock():
     "A `TransformBlock` for the path of a video, which the item transforms open"
     return TransformBlock(type_tfms=_path)
 
-# %% ../nbs/06_block.ipynb #ba495a4f
+# %% ../nbs/06_block.ipynb #08d81bb3
+@contextmanager
+def _draws_of(seed):
+    "Python's random numbers as `seed` has them; afterwards as they were"
+    state = random.getstate()
+    random.seed(seed)
+    try: yield
+    finally: random.setstate(state)
+
+# %% ../nbs/06_block.ipynb #8a92d18d
 class VideoDL(TfmdDL):
     "A `TfmdDL` that replaces videos that cannot be read, and marks them in `bad`. Raises `TimeoutError` with their names where videos are read without end"
     def __init__(self, *args,
@@ -37,10 +46,25 @@ class VideoDL(TfmdDL):
         super().__init__(*args, timeout=timeout, **kwargs)
         self.bad = torch.zeros(len(self.dataset), dtype=torch.bool).share_memory_()
         self.reading = torch.zeros(max(1, self.fake_l.num_workers), dtype=torch.long).share_memory_()
+        self.epoch_seed,self.at,self.skip = 0,0,0
+
+    def randomize(self):
+        super().randomize()
+        self.epoch_seed = self.rng.randrange(2**32)
+        self.fake_l.generator = torch.Generator().manual_seed(self.epoch_seed)
+
+    def sample(self):
+        first,bs = self.skip*(self.bs or 1),self.bs or 1
+        for i,o in enumerate(itertools.islice(self._DataLoader__idxs, first, None)):
+            self.at = first+i
+            if i//bs%self.num_workers==self.offs: yield o
 
     def do_item(self, s):
+        with _draws_of(f'{self.epoch_seed} {self.at}'): return self._readable_item(s or 0)
+
+    def _readable_item(self, s):
         for i in range(self.n):
-            self.reading[self.offs] = at = ((s or 0)+i)%self.n
+            self.reading[self.offs] = at = (s+i)%self.n
             try: return super().do_item(at)
             except VideoError as e: self.bad[at],error = True,e
         raise error

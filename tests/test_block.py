@@ -13,13 +13,28 @@ def test_validation_is_the_same_for_any_number_of_workers_and_any_order(video_fo
         for a,b in zip(runs[0], run, strict=True):
             for x,y in zip(a, b, strict=True): assert torch.equal(x, y)
 
-@pytest.mark.parametrize('workers', [0,2])
-def test_training_repeats_for_a_seed_and_number_of_workers(video_folder, workers):
-    def first_epoch():
-        set_seed(3)
-        return list(PRPDataLoaders.from_folder(video_folder, **{**small, 'num_workers':workers}).train)
-    for a,b in zip(first_epoch(), first_epoch(), strict=True):
+def epoch(video_folder, workers, skip=0):
+    set_seed(3)
+    dl = PRPDataLoaders.from_folder(video_folder, **{**small, 'bs':2, 'num_workers':workers}, flip=.5).train
+    dl.skip = skip
+    return list(dl)
+
+@pytest.mark.parametrize('workers', [0,1,2,3])
+def test_training_repeats_for_a_seed_and_any_number_of_workers(video_folder, workers):
+    for a,b in zip(epoch(video_folder, 0), epoch(video_folder, workers), strict=True):
         for x,y in zip(a, b, strict=True): assert torch.equal(x, y)
+
+@pytest.mark.parametrize('workers', [0,1,2])
+@pytest.mark.parametrize('skip', [1,2,4])
+def test_an_epoch_goes_on_after_any_batch(video_folder, workers, skip):
+    for a,b in zip(epoch(video_folder, 0)[skip:], epoch(video_folder, workers, skip), strict=True):
+        for x,y in zip(a, b, strict=True): assert torch.equal(x, y)
+
+def test_reading_leaves_the_random_numbers_of_others_alone(video_folder):
+    dl = PRPDataLoaders.from_folder(video_folder, **small).train
+    states = random.getstate(),torch.get_rng_state()
+    list(dl)
+    assert states[0]==random.getstate() and torch.equal(states[1], torch.get_rng_state())
 
 def test_training_draws_anew(video_folder):
     dls = PRPDataLoaders.from_folder(video_folder, **small)
