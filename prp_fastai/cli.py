@@ -8,9 +8,8 @@ Docs: https://prp-fastai.github.io/prp_fastai/cli.html.md"""
 __all__ = ['find_videos', 'provenance', 'prp_pretrain', 'prp_scan', 'prp_cache', 'prp_demo', 'find_labelled', 'prp_test',
            'prp_finetune', 'prp_probe', 'prp_retrieve', 'prp_figures']
 
-# %% ../nbs/40_cli.ipynb #bc39823f
+# %% ../nbs/40_cli.ipynb #712e8228
 from fastai.vision.all import *
-from fastai.callback.tracker import CSVLogger
 from fastcore.script import *
 from fastprogress.fastprogress import progress_bar
 from .core import *
@@ -24,6 +23,7 @@ from .transforms import *
 from .block import *
 from .models.encoders import *
 from .callback import *
+from .resume import *
 from .learner import *
 from .weights import *
 from .recognition import *
@@ -58,7 +58,7 @@ def provenance(
     return dict(settings=settings, python=platform.python_version(), packages={o: version(o) for o in packages},
                 git_revision=git or None)
 
-# %% ../nbs/40_cli.ipynb #a7226de3
+# %% ../nbs/40_cli.ipynb #a8601bb5
 def _row(learn, values):
     "One line for one epoch, where there is no terminal to draw a table on"
     print('  '.join(f'{n} {o:.4f}' if isinstance(o, float) else f'{n} {o}' for n,o in zip(learn.recorder.metric_names, values)), flush=True)
@@ -69,6 +69,15 @@ def _plain(learn):
         learn.remove_cb(ProgressCallback)
         learn.logger = partial(_row, learn)
     return learn
+
+def _keep_settings(out, settings, resume=False, free=()):
+    "Write settings and provenance of a run into `out`. Raises `ValueError` where the run there, which is to go on, was made with others"
+    known,free = out/'settings.json',{'out','num_workers','manifest','cache','max_bad',*free}
+    if resume and known.exists():
+        before = json.loads(known.read_text())['settings']
+        if diff:=[k for k,v in settings.items() if k not in free and before.get(k)!=v]: raise ValueError(f'{out} was made with other settings, --resume needs the same: {", ".join(diff)}')
+    out.mkdir(parents=True, exist_ok=True)
+    known.write_text(json.dumps(provenance(settings), indent=1))
 
 def _numbers(s): return tuple(int(o) for o in s.split(','))
 
@@ -116,28 +125,29 @@ def prp_pretrain(
     cache:str=None, # Folder that `prp-cache` filled for this size
     backend:str='pyav', # What decodes: pyav or torchcodec
     max_bad:float=.01, # Share of videos that may turn out to be unreadable before the run stops
+    resume:bool=False, # Go on with the run in `out`, exactly where it stopped?
     seed:int=42, # Of weights, draws and split
 )->Learner: # Trained
     "Pretrain an encoder by playback rate perception on videos without labels"
-    settings = dict(locals())
+    settings = {k:v for k,v in locals().items() if k!='resume'}
     if schedule not in ('plateau','one_cycle','constant'): raise ValueError(f'schedule must be plateau, one_cycle or constant, got {schedule}')
     heads,out = tuple(heads.split(',')),Path(out)
     set_seed(seed)
     dls = PRPDataLoaders.from_files(find_videos(source, root), find_videos(valid, root) if valid else None, valid_pct=valid_pct, by_group=by_group,
         rates=_numbers(rates), clip_len=clip_len, recon_rate=recon_rate, size=size, flip=flip, preset=preset, attn=None if attn=='none' else attn,
         **{k: settings[k] for k in presets['paper'] if settings[k] is not None}, bs=bs, num_workers=num_workers, manifest=manifest, cache=cache, backend=backend, seed=seed)
-    out.mkdir(parents=True, exist_ok=True)
     learn = prp_learner(dls, encoder, heads, width, final, lambda_d, lambda_g, lr=lr, opt_func=partial(prp_sgd, mom=mom, wd=wd, head_lr_mult=head_lr_mult),
                         path=out, model_dir='.')
     _plain(learn).recorder.train_metrics = True
-    (out/'settings.json').write_text(json.dumps(provenance(settings), indent=1))
+    _keep_settings(out, settings, resume, () if schedule=='one_cycle' else ('epochs',))
     print(f'{len(dls.train_ds)} videos to train on, {len(dls.valid_ds)} to validate on')
-    cbs = [SaveBestEncoder(out/'encoder.safetensors'), CSVLogger('history.csv'), WatchVideos(max_bad)]
+    run = Resume(out)
+    if not resume: run.file.unlink(missing_ok=True)
+    cbs = [SaveBestEncoder(out/'encoder.safetensors'), WatchVideos(max_bad), run]
     if schedule=='one_cycle': learn.fit_one_cycle(epochs, lr, cbs=cbs)
     else: learn.fit(epochs, lr, cbs=cbs+[plateau(patience)] if schedule=='plateau' else cbs)
     learn.recorder.train_metrics = False
-    learn.save('last')
-    if 'rate' in heads: print(f'rate accuracy {learn.recorder.final_record[-len(learn.metrics)]:.3f} after the last epoch, chance is {1/dls.c:.3f}')
+    if 'rate' in heads: print(f'rate accuracy {learn.final_record[-len(learn.metrics)]:.3f} after the last epoch, chance is {1/dls.c:.3f}')
     learn.show_results()
     plt.savefig(out/'results.png', dpi=100)
     print(f'results are in {out}')
@@ -243,7 +253,7 @@ def _write_table(
     print(df.round(4).to_string())
     return df
 
-# %% ../nbs/40_cli.ipynb #b5d4ba7c
+# %% ../nbs/40_cli.ipynb #02608c4d
 def _start(o):
     "The encoders that a run of these settings begins with, by name"
     if o['encoder'] is None:
@@ -259,7 +269,7 @@ def _classifiers(o, out):
             df = find_labelled(o['source'], k, o['root'], o['allow_missing'], o['seed'])
             set_seed(o['seed'])
             dls = VideoDataLoaders.from_df(df, fn_col='path', label_col='label', test_col='is_test', group_col='group', path=out,
-                                           **{k: o[k] for k in ('valid_pct','by_group','clip_len','size','flip','bs','num_workers','manifest','seed')})
+                                           **{k: o[k] for k in ('valid_pct','by_group','clip_len','size','flip','bs','num_workers','manifest','cache','seed')})
             yield name,k,df,_plain(video_learner(dls, encoder=net, path=out/name/f'split{k}', model_dir='.'))
 
 def _card(encoder): return read_card(encoder) if encoder and Path(encoder).suffix=='.safetensors' else dict(size=112, clip_len=16)
@@ -283,7 +293,7 @@ def prp_test(
     for name,each in accs.items(): tables[name] = split_table(each, dfs, 1 if name=='pretrained' else None)
     return _write_table(pd.concat(tables, names=['weights','split']), run/f'test-{test}', {**o, 'clips':clips, 'avg':avg})
 
-# %% ../nbs/40_cli.ipynb #8b757141
+# %% ../nbs/40_cli.ipynb #fb2484df
 @call_parse(pos=['source'])
 def prp_finetune(
     source:str, # Labelled videos: UCF101's or HMDB51's folder or one in their shape, a folder for each class, a .csv with path and label, or `sample`
@@ -308,8 +318,9 @@ def prp_finetune(
     allow_missing:bool=False, # Go on without the videos of official lists that are not there?
     num_workers:int=None, # Processes that read videos; as many as there are cores, up to 16, where not given
     manifest:str=None, # Where `prp-scan` keeps what it found out; in the user's cache folder where not given
+    cache:str=None, # Folder that `prp-cache` filled for this size
     max_bad:float=.01, # Share of videos that may turn out to be unreadable before the run stops
-    resume:bool=False, # Go on with the run in `out`?
+    resume:bool=False, # Go on with the run in `out`, exactly where it stopped?
     seed:int=42, # Of weights, draws and split
 )->pd.DataFrame: # Accuracy by encoder and split
     "Fine-tune a classifier on an encoder as section 4.1 does, and test it by the votes of ten clips"
@@ -317,17 +328,13 @@ def prp_finetune(
     card,out = _card(encoder),Path(out)
     clip_len,size = clip_len or card['clip_len'],size or card['size']
     settings = {k:v for k,v in locals().items() if k not in ('card','out','resume')}
-    out.mkdir(parents=True, exist_ok=True)
-    known = out/'settings.json'
-    if resume and known.exists() and (diff:=[k for k,v in json.loads(known.read_text())['settings'].items() if v!=settings[k] and k!='epochs']):
-        raise ValueError(f'{out} was made with other settings, --resume needs the same: {", ".join(diff)}')
-    known.write_text(json.dumps(provenance(settings), indent=1))
+    _keep_settings(out, settings, resume, ('epochs',))
     for name,k,df,learn in _classifiers(settings, out):
         print(f'{name} weights, split {k}: {len(learn.dls.train_ds)} videos to train on, {len(learn.dls.valid_ds)} to validate on, {len(learn.dls.test_df)} to test on')
         learn.fit_paper(epochs, lr, step, resume=resume, cbs=WatchVideos(max_bad))
     return prp_test(str(out), clips, avg)
 
-# %% ../nbs/40_cli.ipynb #d9b220d8
+# %% ../nbs/40_cli.ipynb #d1605e54
 @call_parse(pos=['source','encoder'])
 def prp_probe(
     source:str, # Labelled videos, as `prp-finetune` takes them
@@ -350,8 +357,7 @@ def prp_probe(
     clip_len,size = clip_len or card['clip_len'],size or card['size']
     settings = {k:v for k,v in locals().items() if k not in ('card','out')}
     dfs = {i: find_labelled(source, i, root, allow_missing, seed) for i in _numbers(splits)}
-    out.mkdir(parents=True, exist_ok=True)
-    (out/'settings.json').write_text(json.dumps(provenance(settings), indent=1))
+    _keep_settings(out, settings)
     tables = {f'split {i}': probe_table(encoder, df, clips=clips, k=k, C=C, seed=seed, clip_len=clip_len, size=size, bs=bs, num_workers=num_workers) for i,df in dfs.items()}
     return _write_table(pd.concat(tables, names=['split','weights']), out/'probes', settings)
 

@@ -9,7 +9,7 @@ __all__ = ['get_encoder', 'VideoClassifier', 'classifier_splitter', 'video_learn
            'average_clips', 'VideoInterpretation', 'recognition_accuracy', 'plot_top_losses', 'pooled_features',
            'reinitialized', 'probe_table', 'split_table']
 
-# %% ../nbs/30_recognition.ipynb #65f6e3c3
+# %% ../nbs/30_recognition.ipynb #86289ee8
 from fastai.vision.all import *
 from fastai.callback.tracker import TrackerCallback
 from fastprogress.fastprogress import progress_bar
@@ -23,6 +23,7 @@ from .transforms import *
 from .block import *
 from .models.encoders import *
 from .callback import *
+from .resume import *
 from .learner import *
 from .weights import *
 import copy
@@ -78,58 +79,28 @@ def video_learner(
     return Learner(dls, VideoClassifier(net, dls.c), CrossEntropyLossFlat(), lr=lr, opt_func=opt_func, splitter=classifier_splitter,
                    metrics=metrics, cbs=L(StopAtNonFinite())+L(cbs), wd_bn_bias=True, **kwargs)
 
-# %% ../nbs/30_recognition.ipynb #4f41a35f
+# %% ../nbs/30_recognition.ipynb #aba95268
 class StepLR(Callback):
     "The learning rate times `factor` after every `every` epochs"
     order,run_valid = ParamScheduler.order,False
     def __init__(self,
         every:int=100, # Epochs
         factor:float=.1, # At each step
-        done:int=0, # Epochs that an earlier run has done
     ): store_attr()
     def before_fit(self): self.lrs = [o['lr'] for o in self.opt.hypers]
-    def before_epoch(self): self.opt.set_hyper('lr', [o*self.factor**((self.done+self.epoch)//self.every) for o in self.lrs])
+    def before_epoch(self): self.opt.set_hyper('lr', [o*self.factor**(self.epoch//self.every) for o in self.lrs])
 
-# %% ../nbs/30_recognition.ipynb #a037b432
+# %% ../nbs/30_recognition.ipynb #bb2a9622
 class KeepBest(TrackerCallback):
-    "Keep in `last.pth` what training goes on from, in `history.csv` its table, in `best.pth` the weights of the lowest validation loss, which are loaded in the end"
-    order,history = TrackerCallback.order+1,()
-    def _file(self, learn, name): return learn.path/learn.model_dir/f'{name}.pth'
-
-    def _write(self, state, name):
-        self._file(self.learn, name).parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, tmp:=self._file(self.learn, 'tmp'))
-        tmp.rename(self._file(self.learn, name))
-
-    def take_up(self,
-        learn:Learner, # With the model and optimiser of the run to go on with
-    )->int: # Epochs that it has done; 0 where there is no such run
-        "Load `last.pth` into `learn`"
-        file = self._file(learn, 'last')
-        if not file.exists(): return 0
-        state = torch.load(file, map_location=learn.dls.device, weights_only=True)
-        learn.model.load_state_dict(state['model'])
-        learn.create_opt()
-        learn.opt.load_state_dict(dict(hypers=learn.opt.hypers, state=state['opt']))
-        self.history = state['history']
-        return len(self.history)
-
-    def before_fit(self):
-        super().before_fit()
-        if self.history: self.best = min(o['valid_loss'] for o in self.history)
-
+    "Save the weights of the lowest validation loss as `best`, and load them in the end"
+    order = TrackerCallback.order+1
     def after_epoch(self):
         super().after_epoch()
-        row = dict(zip(self.recorder.metric_names, self.recorder.log), epoch=len(self.history))
-        self.history = [*self.history, row]
-        model = self.learn.model.state_dict()
-        if self.new_best: self._write(model, 'best')
-        self._write(dict(model=model, opt=self.opt.state_dict()['state'], history=self.history), 'last')
-        pd.DataFrame(self.history).to_csv(self._file(self.learn, 'last').with_name('history.csv'), index=False)
+        if self.new_best: self.learn.save('best', with_opt=False)
 
     def after_fit(self): self.learn.load('best', with_opt=False)
 
-# %% ../nbs/30_recognition.ipynb #94e488c4
+# %% ../nbs/30_recognition.ipynb #7e82c265
 @patch
 @delegates(Learner.fit, but=['n_epoch','start_epoch'])
 def fit_paper(self:Learner,
@@ -142,13 +113,12 @@ def fit_paper(self:Learner,
     **kwargs
 )->list: # A row an epoch: all that was logged
     "Fine-tune as section 4.1 and the authors' code do, and end with the weights of the lowest validation loss"
-    keep = KeepBest()
-    done = keep.take_up(self) if resume else 0
-    if done<n_epoch: self.fit(n_epoch-done, lr, cbs=L(StepLR(every, factor, done), keep)+L(cbs), **kwargs)
-    else: self.load('best', with_opt=False)
-    return keep.history
+    run = Resume(self.path/self.model_dir)
+    if not resume: run.file.unlink(missing_ok=True)
+    self.fit(n_epoch, lr, cbs=L(StepLR(every, factor), KeepBest(), run)+L(cbs), **kwargs)
+    return run.history
 
-# %% ../nbs/30_recognition.ipynb #ec3ed830
+# %% ../nbs/30_recognition.ipynb #08271c42
 @torch.no_grad()
 def clip_logits(
     learn:Learner, # From `video_learner`
@@ -158,7 +128,8 @@ def clip_logits(
 )->Tensor: # (n,clips,C)
     "Logits of evenly spaced clips of each video. Raises `VideoError` where one cannot be read or is too short"
     dls,model = learn.dls,learn.model.eval()
-    dl = clips_loader(files, clips, clip_len=item_tfm(dls, RandomClip).clip_len, size=item_tfm(dls, CropVideo).size, device=dls.device,
+    clip = item_tfm(dls, RandomClip)
+    dl = clips_loader(files, clips, clip_len=clip.clip_len, size=item_tfm(dls, CropVideo).size, device=dls.device, reader=clip.reader,
                       num_workers=ifnone(num_workers, dls.train.fake_l.num_workers))
     def of(x): return torch.cat([model(o).float().cpu() for o in x.flatten(0,1).split(dls.bs)]).unflatten(0, x.shape[:2])
     return torch.cat([of(x) for x,_ in progress_bar(dl, leave=False)])

@@ -1,7 +1,7 @@
 "The commands, as the shell runs them"
 import json,subprocess,sys,tempfile
 from pathlib import Path
-import pandas as pd,pytest
+import pandas as pd,pytest,torch
 from prp_fastai.all import *
 
 bin = Path(sys.executable).parent
@@ -19,6 +19,19 @@ def test_pretrain_leaves_what_it_says(video_folder, tmp_path):
     assert how['settings']['lr']==.02 and how['settings']['seed']==42 and how['packages']['torch'] and 'git_revision' in how
     assert load_encoder(tmp_path/'run/encoder.safetensors')
     assert (tmp_path/'run/last.pth').exists() and (tmp_path/'run/results.png').stat().st_size>1000
+
+def test_pretrain_goes_on_where_it_was_told_to_stop(video_folder, tmp_path):
+    small = (video_folder, '--width', .02, '--size', 24, '--bs', 4, '--epochs', 6, '--num-workers', 1)
+    said = run('prp-pretrain', *small, '--out', tmp_path/'whole')
+    job = subprocess.Popen([str(bin/'prp-pretrain'), *map(str, small), '--out', str(tmp_path/'broken')], stdout=subprocess.PIPE, text=True)
+    for line in job.stdout:
+        if line.startswith('epoch 1 '): job.terminate()
+    assert job.wait(60)==143 and 1<len(pd.read_csv(tmp_path/'broken/history.csv'))<6
+    assert 'goes on at epoch' in run('prp-pretrain', *small, '--out', tmp_path/'broken', '--resume')
+    a,b = (pd.read_csv(tmp_path/o/'history.csv').drop(columns='time') for o in ('whole','broken'))
+    assert a.equals(b)
+    assert all(torch.equal(x, y) for x,y in zip(*(load_encoder(tmp_path/o/'encoder.safetensors').state_dict().values() for o in ('whole','broken'))))
+    assert '--resume needs the same: lr' in run('prp-pretrain', *small, '--out', tmp_path/'broken', '--resume', '--lr', .5, ok=False)
 
 def test_pretrain_from_list_and_table(video_folder, tmp_path):
     names = [o.name for o in get_video_files(video_folder)]

@@ -135,24 +135,24 @@ def test_encoders_come_from_everywhere(learn, tmp_path):
     with pytest.raises(FileNotFoundError): get_encoder(tmp_path/'none.pth.tar')
 
 def test_a_stopped_run_goes_on(learn, tmp_path):
-    "Model, optimiser, table, best loss and the step of the learning rate are taken up; what was drawn is not"
-    def new(): return video_learner(learn.dls, c3d(.05), path=tmp_path, model_dir='.')
+    "To the weights and the table of one that was not stopped; a complete one goes on where it is given more epochs"
+    def fit(name, n_epoch, **kwargs):
+        set_seed(5)
+        for i,o in enumerate(learn.dls): o.rng.seed(i)
+        res = video_learner(learn.dls, c3d(.05), path=tmp_path/name, model_dir='.')
+        with res.no_bar(), res.no_logging(): history = res.fit_paper(n_epoch, 1e-2, every=3, **kwargs)
+        return res,[{k:v for k,v in o.items() if k!='time'} for o in history]
     class Stop(Callback):
-        order = 90
-        def after_epoch(self):
-            if self.epoch==1: raise KeyboardInterrupt
-    a = new()
-    with a.no_bar(), a.no_logging(), pytest.raises(KeyboardInterrupt): a.fit_paper(4, 1e-2, every=3, cbs=Stop())
-    a.model.load_state_dict(torch.load(tmp_path/'last.pth', weights_only=True)['model'])
-    b = new()
-    keep = KeepBest()
-    assert keep.take_up(b)==2 and all(torch.equal(x, y) for x,y in zip(a.model.parameters(), b.model.parameters()))
-    assert any(o['grad_avg'].abs().sum()>0 for o in b.opt.state_dict()['state'])
-    with b.no_bar(), b.no_logging(): history = b.fit_paper(4, 1e-2, every=3, resume=True)
-    assert [o['epoch'] for o in history]==[0,1,2,3]==pd.read_csv(tmp_path/'history.csv').epoch.tolist() and abs(b.opt.hypers[0]['lr']-1e-3)<1e-9
-    assert abs(b.validate()[0]-min(o['valid_loss'] for o in history))<1e-5
-    done = new()
-    assert done.fit_paper(4, 1e-2, resume=True)==history and abs(done.validate()[0]-b.validate()[0])<1e-6
+        def after_batch(self):
+            if self.epoch==1 and self.iter==1: raise KeyboardInterrupt
+    whole,history = fit('whole', 4)
+    with pytest.raises(KeyboardInterrupt): fit('broken', 4, cbs=Stop())
+    broken,again = fit('broken', 4, resume=True)
+    assert again==history and [o['epoch'] for o in history]==[0,1,2,3]==pd.read_csv(tmp_path/'broken/history.csv').epoch.tolist()
+    assert all(torch.equal(x, y) for x,y in zip(whole.model.parameters(), broken.model.parameters())) and abs(broken.opt.hypers[0]['lr']-1e-3)<1e-9
+    assert abs(broken.validate()[0]-min(o['valid_loss'] for o in history))<1e-5
+    assert fit('broken', 5, resume=True)[1][:4]==history
+    assert fit('whole', 4, resume=True)[1]==history and len(fit('whole', 1)[1])==1
 
 def test_the_papers_steps(learn):
     rates = []
