@@ -90,7 +90,7 @@ class StepLR(Callback):
     def before_fit(self): self.lrs = [o['lr'] for o in self.opt.hypers]
     def before_epoch(self): self.opt.set_hyper('lr', [o*self.factor**((self.done+self.epoch)//self.every) for o in self.lrs])
 
-# %% ../nbs/30_recognition.ipynb #a037b432
+# %% ../nbs/30_recognition.ipynb #8aef97cf
 class KeepBest(TrackerCallback):
     "Keep in `last.pth` what training goes on from, in `history.csv` its table, in `best.pth` the weights of the lowest validation loss, which are loaded in the end"
     order,history = TrackerCallback.order+1,()
@@ -122,7 +122,8 @@ class KeepBest(TrackerCallback):
         super().after_epoch()
         row = dict(zip(self.recorder.metric_names, self.recorder.log), epoch=len(self.history))
         self.history = [*self.history, row]
-        model = self.learn.model.state_dict()
+        if rank_distrib(): return
+        model = get_model(self.learn.model).state_dict()
         if self.new_best: self._write(model, 'best')
         self._write(dict(model=model, opt=self.opt.state_dict()['state'], history=self.history), 'last')
         pd.DataFrame(self.history).to_csv(self._file(self.learn, 'last').with_name('history.csv'), index=False)
