@@ -41,9 +41,10 @@ def train(path, bs):
     "All that several processes should do as one does, into a file for each"
     learn = prp(bs, path)
     with learn.distrib_ctx():
-        learn.fit(3, cbs=[CSVLogger(), SaveBestEncoder(path/'encoder.safetensors')])
+        learn.fit(3, cbs=[table:=CSVLogger(), SaveBestEncoder(path/'encoder.safetensors')])
+        learn.save_encoder(path/f'{rank_distrib()}.safetensors')
         res = dict(values=learn.recorder.values, losses=learn.recorder.losses, validated=learn.validate(), preds=learn.get_preds(with_loss=True))
-    res |= dict(model=learn.model.state_dict(), classes={type(m).__name__ for m in learn.model.modules()})
+    res |= dict(wrote='file' in vars(table), model=learn.model.state_dict(), classes={type(m).__name__ for m in learn.model.modules()})
     for n in (7,1):
         learn = linear(bs, n, path/f'{n}')
         with learn.distrib_ctx(): res |= {f'kept {n}': learn.fit_paper(2, lr=.1), f'preds {n}': learn.get_preds()}

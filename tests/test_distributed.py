@@ -6,14 +6,16 @@ from prp_fastai.all import *
 job = Path(__file__).with_name('shared_job.py')
 env = {**os.environ, 'OMP_NUM_THREADS':'1', 'PYTHONPATH':str(job.parent.parent)}
 
-def run(*cmd): assert not (p := subprocess.run([sys.executable, *map(str, cmd)], env=env, capture_output=True, text=True, timeout=300)).returncode, p.stderr[-3000:]
+def run(*cmds):
+    "Run commands side by side, and say what went wrong where one fails"
+    ps = [subprocess.Popen([sys.executable, *map(str, o)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for o in cmds]
+    for p in ps: assert not (said := p.communicate(timeout=300)[1], p.returncode)[1], said[-3000:]
 
 @pytest.fixture(scope='module')
 def both(tmp_path_factory):
     "What one process found with batches of 8, and each of two with batches of 4"
     one,two = (tmp_path_factory.mktemp(o) for o in ('one','two'))
-    run(job, 'train', one, 8)
-    run('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2, job, 'train', two, 4)
+    run([job, 'train', one, 8], ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2, job, 'train', two, 4])
     a,*b = [torch.load(o, weights_only=False) for o in (one/'0.pt', two/'0.pt', two/'1.pt')]
     return one,two,a,b
 
@@ -54,6 +56,8 @@ def test_draws_do_not_depend_on_processes_and_workers(both):
 def test_the_first_process_writes_and_the_model_is_ordinary_again(both):
     one,two,a,b = both
     assert a['classes']==b[0]['classes']==b[1]['classes'] and 'BatchNorm3d' in a['classes']
+    assert [o['wrote'] for o in (a,*b)]==[True,True,False]
+    assert (two/'0.safetensors').exists() and not (two/'1.safetensors').exists()
     assert len(pd.read_csv(two/'history.csv'))==len(pd.read_csv(one/'history.csv'))==3
     close(*(load_encoder(o/'encoder.safetensors').state_dict() for o in (one,two)))
     close(*(torch.load(o/'7/models/best.pth') for o in (one,two)))
