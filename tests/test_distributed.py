@@ -2,6 +2,7 @@
 import socket,subprocess,sys
 import pytest,torch
 from prp_fastai.all import *
+from prp_fastai.distributed import _sum_metric
 
 job = Path(__file__).with_name('shared_job.py')
 env = {**os.environ, 'OMP_NUM_THREADS':'1', 'PYTHONPATH':str(job.parent.parent)}
@@ -26,6 +27,9 @@ def test_every_item_is_dealt_once():
         assert L(dealt_items(n, r, size) for r in range(size)).concat()==list(range(n))
         dealt = [dealt_batches(n, 2, r, size) for r in range(size)]
         assert sorted(L(dealt).concat())==list(range(n//(2*size)*2*size)) and len(set(map(len, dealt)))==1
+
+def test_a_metric_that_cannot_be_added_is_refused():
+    with pytest.raises(TypeError, match='the metric avg_smooth_loss cannot be put together'): _sum_metric(AvgSmoothLoss())
 
 def test_losses_metrics_and_weights_are_those_of_one_process(both):
     _,_,a,b = both
