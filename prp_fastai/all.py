@@ -17,6 +17,7 @@ from .metrics import *
 from .callback import *
 from .resume import *
 from .learner import *
+from .distributed import *
 from .weights import *
 from .recognition import *
 from .retrieval import *

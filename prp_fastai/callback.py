@@ -10,7 +10,7 @@ __all__ = ['NonFiniteLoss', 'StopAtNonFinite', 'TooManyBadVideos', 'WatchVideos'
 # %% ../nbs/22_callback.ipynb #10a634fb
 from fastai.vision.all import *
 
-# %% ../nbs/22_callback.ipynb #8d96f54c
+# %% ../nbs/22_callback.ipynb #29e5370d
 class NonFiniteLoss(FloatingPointError): "The loss is `nan` or infinite; the message says at which step and for which videos"
 
 class StopAtNonFinite(Callback):
@@ -24,7 +24,7 @@ class StopAtNonFinite(Callback):
                             f'videos: {", ".join(videos) or "none alone"}')
 
     def _items(self):
-        if not isinstance(self.dl, TfmdDL): return L()
+        if not hasattr(self.dl, '_DataLoader__idxs'): return L()
         idxs,bs = self.dl._DataLoader__idxs,self.dl.bs
         return L(self.dl.items)[idxs[self.iter*bs:(self.iter+1)*bs]]
 

@@ -55,9 +55,22 @@ def all_batches(self:Learner):
     self.n_iter = len(self.dl)
     for o in enumerate(self.dl, getattr(self.dl, 'skip', 0)): self.one_batch(*o)
 
-# %% ../nbs/22a_resume.ipynb #1036f3da
+# %% ../nbs/22a_resume.ipynb #1829f0fd
+def _whole(dl):
+    "`dl`, or that of which it is one process's share"
+    return getattr(dl, 'dl', dl)
+
+# %% ../nbs/22a_resume.ipynb #a5942cfb
+def _of_each(o):
+    "What each process has for `o`"
+    if not num_distrib(): return [o]
+    res = [None]*num_distrib()
+    torch.distributed.all_gather_object(res, o)
+    return res
+
+# %% ../nbs/22a_resume.ipynb #ec2867a3
 class Resume(Callback):
-    "Keep a run in `folder`, as `last.pth` and `history.csv`, and go on with the one that is there, exactly. SIGTERM ends it after the batch at hand. For the DataLoaders of `block`"
+    "Keep a run in `folder`, as `last.pth` and `history.csv`, and go on with the one that is there, exactly. SIGTERM ends it after the batch at hand. With other DataLoaders than `VideoDL`, it goes on from the end of an epoch"
     order = 100
     def __init__(self,
         folder, # Where the run is kept
@@ -68,39 +81,40 @@ class Resume(Callback):
     def file(self): return self.folder/'last.pth'
 
     def before_fit(self):
-        if not hasattr(self.dls.train, 'skip'): raise TypeError(f'Resume needs a VideoDL to train on, got {type(self.dls.train).__name__}')
-        self.history,self.stopped,self.middle = [],False,None
+        self.history,self.stopped,self.middle,self.kept = [],False,None,None
         self._listen()
         if self.file.exists(): self._go_on(torch.load(self.file, map_location='cpu', weights_only=True))
 
     def before_train(self):
         if self.middle:
             self._remember(self.middle)
-            self.dl.skip,self.middle = self.middle['iter'],None
-        self.dl_rngs = [getattr(o, 'dl', o).rng.getstate() for o in self.dls]
+            _whole(self.dl).skip,self.middle = self.middle['iter'],None
+        self.dl_rngs = [_whole(o).rng.getstate() for o in self.dls]
 
     def after_batch(self):
-        if self.training:
-            done = self.iter+1
-            due = self.stopped or self.every and done%self.every==0
+        if not self.training and num_distrib(): return
+        stop,done = self._told_to_stop(),self.iter+1
+        if self.training and hasattr(_whole(self.dl), 'skip'):
+            due = stop or self.every and done%self.every==0
             if due or done==self.n_iter: self.kept = self._state(self.epoch, done)
             if due: self._write(self.kept)
-        elif self.stopped: self._write(self.kept)
-        self._leave()
+        elif stop and self.kept: self._write(self.kept)
+        if stop: self._leave()
 
-    def after_train(self): self.dl.skip = 0
+    def after_train(self):
+        if hasattr(_whole(self.dl), 'skip'): _whole(self.dl).skip = 0
 
     def after_epoch(self):
         self.history.append(_plain(dict(zip(self.recorder.metric_names, self.recorder.log))))
-        self.dl_rngs = [getattr(o, 'dl', o).rng.getstate() for o in self.dls]
+        self.dl_rngs,self.kept = [_whole(o).rng.getstate() for o in self.dls],None
         self._write(self._state(self.epoch+1, 0))
-        self._leave()
+        if self._told_to_stop(): self._leave()
 
     def after_fit(self):
         self.learn.first_epoch = 0
         if self.before is not None: signal.signal(signal.SIGTERM, self.before)
 
-# %% ../nbs/22a_resume.ipynb #ee08fddd
+# %% ../nbs/22a_resume.ipynb #2474c3c7
 @patch
 def _metrics(self:Resume): return [self.recorder.loss, self.recorder.smooth_loss, *self.learn.metrics]
 
@@ -108,8 +122,8 @@ def _metrics(self:Resume): return [self.recorder.loss, self.recorder.smooth_loss
 def _state(self:Resume, epoch, iter):
     cbs = {cb.name: _memory(cb) for cb in self.learn.cbs if cb is not self}
     cbs['recorder']['losses'] = [float(o) for o in self.recorder.losses]
-    return dict(epoch=epoch, iter=iter, n_iter=len(self.dls.train), model=get_model(self.learn.model).state_dict(), opt=_plain(self.opt.state_dict()), cbs=cbs,
-                metrics=[_memory(o) for o in self._metrics()], scaler=self.scaler.state_dict() if hasattr(self.learn, 'scaler') else None, history=self.history,
+    return dict(epoch=epoch, iter=iter, n_iter=len(self.dls.train), processes=num_distrib(), model=get_model(self.learn.model).state_dict(), opt=_plain(self.opt.state_dict()), cbs=cbs,
+                metrics=_of_each([_memory(o) for o in self._metrics()]), scaler=self.scaler.state_dict() if hasattr(self.learn, 'scaler') else None, history=self.history,
                 pct_train=self.pct_train, train_iter=self.train_iter, dl_rngs=self.dl_rngs, random=_random_state())
 
 @patch
@@ -120,11 +134,12 @@ def _write(self:Resume, state):
     tmp.replace(self.file)
     pd.DataFrame(state['history'], columns=self.recorder.metric_names).to_csv(self.folder/'history.csv', index=False)
 
-# %% ../nbs/22a_resume.ipynb #9c3bc239
+# %% ../nbs/22a_resume.ipynb #b4924c1c
 @patch
 def _go_on(self:Resume, state):
     if state['n_iter']!=len(self.dls.train):
         raise ValueError(f"{self.file} is of a run with {state['n_iter']} batches an epoch, this one has {len(self.dls.train)}: use another folder, or the same videos and bs")
+    if state['processes']!=num_distrib(): raise ValueError(f"{self.file} is of a run of {state['processes'] or 1} processes, this one has {num_distrib() or 1}")
     device = next(self.learn.model.parameters()).device
     get_model(self.learn.model).load_state_dict(state['model'])
     self.opt.load_state_dict(to_device(state['opt'], device))
@@ -138,12 +153,12 @@ def _go_on(self:Resume, state):
 @patch
 def _remember(self:Resume, state):
     for cb in self.learn.cbs: vars(cb).update(state['cbs'].get(cb.name, {}))
-    for m,o in zip(self._metrics(), state['metrics']): vars(m).update(o)
-    for dl,o in zip(self.dls, state['dl_rngs']): getattr(dl, 'dl', dl).rng.setstate(o)
+    for m,o in zip(self._metrics(), state['metrics'][rank_distrib()]): vars(m).update(o)
+    for dl,o in zip(self.dls, state['dl_rngs']): _whole(dl).rng.setstate(o)
     self.learn.pct_train,self.learn.train_iter = state['pct_train'],state['train_iter']
     _set_random_state(state['random'])
 
-# %% ../nbs/22a_resume.ipynb #26c3d99f
+# %% ../nbs/22a_resume.ipynb #72a56a70
 @patch
 def _listen(self:Resume):
     self.before = None
@@ -155,7 +170,9 @@ def _listen(self:Resume):
     signal.signal(signal.SIGTERM, stop)
 
 @patch
+def _told_to_stop(self:Resume): return any(_of_each(self.stopped))
+
+@patch
 def _leave(self:Resume):
-    if not self.stopped: return
     if not rank_distrib(): print(f'stopped in epoch {self.epoch} of {self.n_epoch}; {self.file} is where it goes on', flush=True)
     raise SystemExit(128+signal.SIGTERM)

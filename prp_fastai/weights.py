@@ -37,22 +37,23 @@ def video_ids(
     "A name for each video that is the same wherever its folder lies and whatever its format"
     return [hashlib.sha1(f'{o.parent.name}/{o.stem}'.encode()).hexdigest()[:12] for o in L(files).map(Path)]
 
-# %% ../nbs/24_weights.ipynb #77ea4d65
+# %% ../nbs/24_weights.ipynb #f2226255
 def encoder_card(
     learn:Learner, # From `prp_learner`
 )->dict: # Of what JSON holds
     "What the encoder of `learn` is, what it takes, how it was trained, and on which videos"
     played = item_tfm(learn.dls, PRPBatch)
     arch = learn.arch if isinstance(learn.arch, str) else getattr(learn.arch, '__name__', type(learn.arch).__name__)
-    return dict(arch=arch, width=learn.width, **preprocessing(learn.dls), rates=played.rates, recon_rate=played.recon_rate, heads=learn.model.heads,
+    return dict(arch=arch, width=learn.width, **preprocessing(learn.dls), rates=played.rates, recon_rate=played.recon_rate, heads=get_model(learn.model).heads,
                 seen=sorted(video_ids(learn.dls.train_ds.items)))
 
 @patch
 def save_encoder(self:Learner,
     fname, # File to write, by convention `.safetensors`
 )->Path: # `fname`
-    "Write the encoder's weights, with its `encoder_card`"
-    state = {k: v.contiguous() for k,v in self.model.encoder.state_dict().items()}
+    "Write the encoder's weights, with its `encoder_card`; of several processes the first does"
+    if rank_distrib(): return Path(fname)
+    state = {k: v.contiguous() for k,v in get_model(self.model).encoder.state_dict().items()}
     save_file(state, fname, metadata=dict(prp_fastai=json.dumps(encoder_card(self))))
     return Path(fname)
 

@@ -100,5 +100,15 @@ def test_a_complete_run_is_only_loaded(video_folder, whole, tmp_path):
 
 def test_a_run_of_other_data_is_refused(video_folder, whole):
     with pytest.raises(Exception, match='batches an epoch'): fit(learner(video_folder, bs=4), whole)
-    learn = Learner(DataLoaders(TfmdDL([1,2], bs=1, num_workers=0), []), torch.nn.Linear(1,1), loss_func=noop)
-    with pytest.raises(TypeError, match='needs a VideoDL'): learn.fit(1, cbs=Resume(whole))
+
+def test_other_dataloaders_go_on_from_the_end_of_an_epoch(tmp_path):
+    def run(folder, *cbs):
+        set_seed(2)
+        data = [(torch.randn(3),torch.randn(1)) for _ in range(12)]
+        learn = Learner(DataLoaders(*(DataLoader(data, bs=4, shuffle=o) for o in (True,False))), torch.nn.Linear(3,1), loss_func=MSELossFlat())
+        with learn.no_bar(), learn.no_logging(): learn.fit(3, .1, cbs=[Resume(folder, every=1), *cbs])
+    run(tmp_path/'whole')
+    with pytest.raises(SystemExit): run(tmp_path/'broken', StopAt((1,'train',1)))
+    assert (kept(tmp_path/'broken')['epoch'],kept(tmp_path/'broken')['iter'])==(1,0)
+    run(tmp_path/'broken')
+    assert all(torch.equal(kept(tmp_path/'whole')['model'][k], v) for k,v in kept(tmp_path/'broken')['model'].items())
