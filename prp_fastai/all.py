@@ -15,6 +15,7 @@ from .models.prp import *
 from .losses import *
 from .metrics import *
 from .callback import *
+from .speed import *
 from .learner import *
 from .weights import *
 from .recognition import *
