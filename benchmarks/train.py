@@ -4,11 +4,12 @@
 The first row of each encoder is the authors' step, written from the description of their code: target and motion attention made on the CPU, of one clip after another, floats sent to the device, 32 bits,
 the loss as products of tensors, torch's SGD. All other rows send raw frames and make the rest on the device. Times are medians over rounds, in each of which every way does the same number of steps; ratios are within one run.
 Frames are random and in memory; with `--folder` there are rows with data too: the authors' loader before their step (for 112 pixels, where OpenCV is there), and `PRPDataLoaders`, reading from `--cache` where that is given.
-A second table, `..._parts.csv`, says where the time goes. Arithmetic is counted by torch's `FlopCounterMode`, without what is computed twice, and set against a product of matrices of the same type in the same run."""
+A second table, `..._parts.csv`, says where the time goes. Arithmetic is counted by torch's `FlopCounterMode` on the layers as they are, whatever a way saves or does twice, and set against a product of matrices of the same type in the same run."""
 import itertools,os,random,time
 from contextlib import nullcontext
 from importlib.util import find_spec
 from statistics import median
+from types import SimpleNamespace
 import pandas as pd,torch
 import torch.nn.functional as F
 from fastcore.script import call_parse
@@ -17,8 +18,9 @@ from prp_fastai.all import *
 import device as on_device,loader
 
 AUTHORS = "authors' step"
-SWITCHES = {'channels last': ChannelsLast3d, 'bfloat16': BF16, 'compiled': Compile, 'recomputed': Recompute}
-WAYS = ((), ('channels last',), ('bfloat16',), ('compiled',), ('recomputed',), ('channels last','bfloat16'), ('channels last','bfloat16','compiled'), ('channels last','bfloat16','recomputed'))
+SWITCHES = {'channels last': ChannelsLast3d, 'bfloat16': BF16, 'folded': FoldUpsampling, 'compiled': Compile, 'recomputed': Recompute}
+FAST = ('channels last','bfloat16','folded')
+WAYS = (), *((o,) for o in SWITCHES), FAST[:2], FAST, (*FAST,'compiled'), (*FAST,'recomputed')
 
 def now(device):
     if device.type=='cuda': torch.cuda.synchronize()
@@ -119,6 +121,10 @@ def parts(model, b, switches=(), repeats=5):
     "Milliseconds and GFLOP of each part of a step, each on its own"
     x,*y = (o.as_subclass(Tensor) for o in b)
     device,layers = x.device,model.recon.layers
+    if 'folded' in switches:
+        fold = FoldUpsampling()
+        fold.learn = SimpleNamespace(model=model)
+        fold.before_fit()
     if 'channels last' in switches: x = x.contiguous(memory_format=torch.channels_last_3d)
     chain = dict(model.encoder.named_children()) | {'rate head': model.rate, 'convolution of the decoder': layers[0]} | {f'up{i+1}': layers[2*i+1:2*i+3] for i in range(4)}
     loss_func,opt,rows = PRPLoss(),prp_sgd(prp_splitter(model)),[]
@@ -174,7 +180,7 @@ def measure(encoder, width, frames, rates, device, steps, rounds, eager, folder,
         for k,way in ways.items():
             times = way(steps+1+skip.get(k, 0))[skip.get(k, 0):]
             seconds[k].append((times[-1]-times[0])/steps)
-    where = pd.concat({', '.join(o) or 'prp_fastai': parts(model().to(device).train(), b, o) for o in ((),('channels last','bfloat16'))}, names=['way'])
+    where = pd.concat({', '.join(o) or 'prp_fastai': parts(model().to(device).train(), b, o) for o in ((),FAST)}, names=['way'])
     gflop,peaks = where.loc['prp_fastai'].GFLOP.sum(),{dtype: matrix_rate(device, dtype, 8192 if device.type=='cuda' else 1024) for dtype in (torch.float32,torch.bfloat16)}
     df = pd.DataFrame({'ms a step': {k: median(v)*1e3 for k,v in seconds.items()}, 'MB a step': megabytes})
     df['items a second'] = 1e3*bs/df['ms a step']

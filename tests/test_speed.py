@@ -32,7 +32,7 @@ class Raise(Callback):
     def __init__(self, at): setattr(self, at, self.stop)
     def stop(self): raise ZeroDivisionError('a step that fails')
 
-@pytest.mark.parametrize('cbs', [(BF16,), (ChannelsLast3d,), (Recompute,), (partial(Compile, backend=eager),), (Recompute,BF16,ChannelsLast3d,partial(Compile, backend=eager))])
+@pytest.mark.parametrize('cbs', [(BF16,), (ChannelsLast3d,), (FoldUpsampling,), (Recompute,), (partial(Compile, backend=eager),), (Recompute,BF16,FoldUpsampling,ChannelsLast3d,partial(Compile, backend=eager))])
 def test_nothing_stays_behind(cbs):
     plain,learn = fitted(),fitted(*(o() for o in cbs))
     assert replaced(learn.model)==[] and not torch.is_autocast_enabled('cpu')
@@ -47,6 +47,10 @@ def test_autocast_ends_where_a_step_raises(at):
         assert not torch.is_autocast_enabled('cpu')
         learn.fit(1, cbs=[BF16(),Recompute()])
     assert replaced(learn.model)==[]
+
+def test_a_model_with_one_head_takes_all_of_them():
+    for heads in (('rate',),('recon',)):
+        fitted(Recompute(), BF16(), FoldUpsampling(), ChannelsLast3d(), model=PRPModel('c3d', width=.02, heads=heads), loss_func=PRPLoss(heads), opt_func=SGD)
 
 def test_convolutions_run_in_bfloat16_and_the_loss_in_float():
     seen = {}
@@ -102,6 +106,21 @@ def test_recomputing_is_exact(model):
         return fitted(*cbs, model=m, loss_func=PRPLoss(m.heads)).model.state_dict()
     a,b = after(),after(Recompute())
     for k in a: assert torch.equal(a[k], b[k]), k
+
+@pytest.mark.parametrize('recon_rate', [1,2,4])
+def test_folding_changes_neither_outputs_nor_gradients(recon_rate):
+    "In double precision, where different orders of summing do not show"
+    model,seen = PRPModel('c3d', width=.05, recon_rate=recon_rate).double(),[]
+    X = torch.rand(2,3,16,20,20).double()
+    class Look(Callback):
+        order = 20
+        def before_batch(self):
+            out = self.model(self.x)
+            sum(o.square().sum() for o in out).backward()
+            seen.append([*(o.detach() for o in out),*(p.grad for p in self.model.parameters())])
+            raise CancelFitException
+    for cbs in ([],[FoldUpsampling()]): fitted(Look(), *cbs, model=deepcopy(model), batches=[(X,)+a_batch(2)[1:]])
+    for a,b in zip(*seen): torch.testing.assert_close(a, b)
 
 class C3DInside(nn.Module):
     "An encoder of one's own, which is no chain"
