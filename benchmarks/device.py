@@ -9,18 +9,18 @@ import torch.nn.functional as F
 from fastcore.script import call_parse
 from prp_fastai.all import *
 
-def batch(device, n=8):
+def batch(device, n=8, size=112):
     g = torch.Generator().manual_seed(0)
     rates = torch.arange(n)%4
-    frames = torch.cat([torch.randint(0, 256, (16*2**k,3,112,112), generator=g, dtype=torch.uint8) for k in rates.tolist()])
+    frames = torch.cat([torch.randint(0, 256, (16*2**k,3,size,size), generator=g, dtype=torch.uint8) for k in rates.tolist()])
     return frames.to(device),rates.to(device)
 
 def plain_attention(frames, rates):
-    spans = frames.split([16*2**k for k in rates.tolist()])
-    res = []
-    for x in spans:
-        P = F.avg_pool3d(frame_difference(x.transpose(0, 1).float()/255)[None], (15,28,28), (16,7,7))
-        res.append(upsample(activate(P), (32,112,112)))
+    size,res = frames.shape[-2:],[]
+    k,stride = pool_window(min(size))
+    for x in frames.split([16*2**k for k in rates.tolist()]):
+        P = F.avg_pool3d(frame_difference(x.transpose(0, 1).float()/255)[None], (15,k,k), (16,stride,stride))
+        res.append(upsample(activate(P), (32,*size)))
     return torch.cat(res)
 
 def our_attention(frames, rates):

@@ -57,7 +57,7 @@ class Reading:
         frames = np.stack(self.read(self.path, idxs))
         return TensorVideo(torch.from_numpy(frames).permute(3,0,1,2), fn=str(self.path))
 
-def authors_dl(files, workers, attention): return torch.utils.data.DataLoader(Authors(files, attention), 8, num_workers=workers, drop_last=True)
+def authors_dl(files, workers, attention, bs=8): return torch.utils.data.DataLoader(Authors(files, attention), bs, num_workers=workers, drop_last=True)
 
 def ours_dl(files, workers, reader):
     dls = prp_dblock(splitter=IndexSplitter([0]), reader=reader).dataloaders(files[:1]+files, bs=8, num_workers=workers, device='cpu')

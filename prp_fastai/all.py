@@ -16,6 +16,7 @@ from .losses import *
 from .metrics import *
 from .callback import *
 from .resume import *
+from .speed import *
 from .learner import *
 from .distributed import *
 from .weights import *

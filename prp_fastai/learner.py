@@ -7,8 +7,9 @@ Docs: https://prp-fastai.github.io/prp_fastai/learner.html.md"""
 # %% auto #0
 __all__ = ['prp_sgd', 'prp_splitter', 'prp_learner', 'plateau', 'show_results']
 
-# %% ../nbs/23_learner.ipynb #f2d68881
+# %% ../nbs/23_learner.ipynb #14c2c901
 from fastai.vision.all import *
+from torch.optim.sgd import sgd
 from .core import *
 from .transforms import *
 from .block import *
@@ -17,10 +18,22 @@ from .losses import *
 from .metrics import *
 from .callback import *
 
-# %% ../nbs/23_learner.ipynb #31e35220
-def _scaled_momentum_step(p, lr, grad_avg, lr_mult=1., **kwargs):
-    "`momentum_step` at `lr_mult` times the learning rate"
-    p.data.add_(grad_avg, alpha=-lr*lr_mult)
+# %% ../nbs/23_learner.ipynb #d64f6f9b
+class _FusedSGD(Optimizer):
+    "torch's fused SGD, each group at `lr_mult` times its learning rate"
+    def __init__(self, params, **defaults): super().__init__(params, [], **defaults)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for ps,h in zip(self.param_lists, self.hypers):
+            ps = [p for p in ps if p.grad is not None]
+            for p in ps:
+                if 'grad_avg' not in self.state[p]: self.state[p]['grad_avg'] = torch.zeros_like(p)
+            sgd(ps, [p.grad for p in ps], [self.state[p]['grad_avg'] for p in ps], fused=True, lr=h['lr']*h['lr_mult'],
+                momentum=h['mom'], weight_decay=h['wd'], dampening=0, nesterov=False, maximize=False)
+
+    def zero_grad(self):
+        for p,*_ in self.all_params(): p.grad = None
 
 def prp_sgd(
     params, # Parameters, or groups of them
@@ -30,9 +43,8 @@ def prp_sgd(
     head_lr_mult:float=10., # Factor on `lr` of the last of several groups
 )->Optimizer:
     "SGD with the settings of section 4.1, and a faster last group where there are several"
-    opt = Optimizer(params, [l2_reg, partial(average_grad, dampening=False), _scaled_momentum_step], lr=lr, mom=mom, wd=wd)
-    n = len(opt.param_lists)
-    opt.set_hyper('lr_mult', [1.]*(n-1) + [head_lr_mult if n>1 else 1.])
+    opt = _FusedSGD(params, lr=lr, mom=mom, wd=wd, lr_mult=1.)
+    if len(opt.param_lists)>1: opt.hypers[-1]['lr_mult'] = head_lr_mult
     return opt
 
 # %% ../nbs/23_learner.ipynb #2e509341

@@ -13,7 +13,7 @@ import torch
 from torch import nn,Tensor
 from torchvision.models import video as tv
 
-# %% ../../nbs/10_models.encoders.ipynb #5af3eb6c
+# %% ../../nbs/10_models.encoders.ipynb #72b70fd3
 def conv_bn_relu(
     ni:int, # Channels in
     nf:int, # Channels out
@@ -21,7 +21,7 @@ def conv_bn_relu(
     "The C3D block: convolution 3x3x3 with bias, batch normalisation, ReLU (section 3.2, figure 3)"
     return nn.Sequential(nn.Conv3d(ni, nf, 3, padding=1), nn.BatchNorm3d(nf), nn.ReLU(inplace=True))
 
-class C3D(nn.Module):
+class C3D(nn.Sequential):
     "Five stages of C3D blocks: (n,3,t,h,w) -> (n,512*width,t/8,h/16,w/16) (figure 3)"
     def __init__(self,
         width:float=1., # Factor on the channels of every layer
@@ -35,10 +35,6 @@ class C3D(nn.Module):
         self.pool2,self.conv3 = pool(),nn.Sequential(conv_bn_relu(b, c), conv_bn_relu(c, c))
         self.pool3,self.conv4 = pool(),nn.Sequential(conv_bn_relu(c, d), conv_bn_relu(d, d))
         self.pool4,self.conv5 = pool(),nn.Sequential(conv_bn_relu(d, d), conv_bn_relu(d, d))
-
-    def forward(self, x):
-        for m in self.children(): x = m(x)
-        return x
 
 # %% ../../nbs/10_models.encoders.ipynb #849e9ffc
 def c3d(
@@ -75,8 +71,8 @@ class ResidualBlock(nn.Module):
         y = self.bn1(self.conv1(x)).relu()
         return (self.bn2(self.conv2(y)) + self.shortcut(x)).relu()
 
-# %% ../../nbs/10_models.encoders.ipynb #e9b9fc23
-class R3D(nn.Module):
+# %% ../../nbs/10_models.encoders.ipynb #f2be8ed8
+class R3D(nn.Sequential):
     "A stem and four residual stages: (n,3,t,h,w) -> (n,512*width,t/8,h/16,w/16)"
     def __init__(self,
         width:float=1., # Factor on the channels of every layer
@@ -90,10 +86,6 @@ class R3D(nn.Module):
         self.conv3 = ResidualBlock(a, b, 2, conv)
         self.conv4 = ResidualBlock(b, c, 2, conv)
         self.conv5 = ResidualBlock(c, d, 2, conv)
-
-    def forward(self, x):
-        for m in self.children(): x = m(x)
-        return x
 
 def r3d(
     width:float=1., # Factor on the channels of every layer
