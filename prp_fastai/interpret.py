@@ -109,7 +109,7 @@ def activation_maps(encoder, clips, **kwargs)->Tensor: # (n,t,h,w) in 0..1
     "Where a feature map of `encoder` is strong: `activation_energy`, spread over 0..1 for each clip (figure 6)"
     return _spread(activation_energy(encoder, clips, **kwargs))
 
-# %% ../nbs/32_interpret.ipynb #66494824
+# %% ../nbs/32_interpret.ipynb #0855c75d
 def _plot_maps(
     clip:Tensor, # (3,t,h,w), float in 0..1
     maps:dict, # Name -> map (t,h,w) in 0..1
@@ -135,9 +135,10 @@ def plot_activations(
     clip:Tensor, # (3,t,h,w), float in 0..1
     n:int=6, # Frames shown
     width:float=10, # Width of the figure in inches
+    layer:str=None, # Name of a layer of every encoder; the last where None
 )->plt.Figure: # The clip, and a row for each encoder
     "What several encoders look at in one clip (figure 6)"
-    return _plot_maps(clip, {k: activation_maps(m, clip[None])[0] for k,m in encoders.items()}, n, width)
+    return _plot_maps(clip, {k: activation_maps(m, clip[None], layer=layer)[0] for k,m in encoders.items()}, n, width)
 
 # %% ../nbs/32_interpret.ipynb #e40954ed
 @patch
