@@ -25,6 +25,7 @@ docs: .venv/.docs  ## The documentation site, in _docs; a warning is an error
 
 notebooks: .venv/.installed  ## Run all notebooks but the one that needs UCF101, and keep what they show
 	PYTHONWARNINGS=ignore $(BIN)/jupyter execute --inplace $(filter-out nbs/tutorials/pretrain_ucf101.ipynb,$(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb))
+	$(BIN)/python docs/pictures.py
 	$(BIN)/nbdev-clean
 	$(BIN)/nbdev-export
 	$(BIN)/python docs/readme.py

@@ -19,7 +19,7 @@ def commands(cfg):
         if not line.startswith(' '): continue
         name,(mod,func) = line.split('=')[0].strip(),line.split('=')[1].split(':')
         parser = anno_parser(getattr(import_module(mod), func).__wrapped__, prog=name)
-        rows = [(', '.join(a.option_strings) or a.dest, '' if a.default in (None, '==SUPPRESS==', False) else a.default, (a.help or '').split(' (default')[0]) for a in parser._actions if a.dest!='help']
+        rows = [(', '.join(a.option_strings) or a.dest, '' if a.default in (None, False) else a.default, (a.help or '').split(' (default')[0]) for a in parser._actions if '==SUPPRESS==' not in (a.default, a.help)]
         args = ' '.join(a.dest for a in parser._actions if not a.option_strings)
         res += [f'## {name}', parser.description, f'```sh\n{name} {args} [options]\n```', '| option | default | |\n|:--|:--|:--|\n' +
                 '\n'.join(f'| `{o}` | {f"`{d}`" if d!="" else ""} | {h.replace("|", chr(92)+"|")} |' for o,d,h in rows)]

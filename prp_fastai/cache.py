@@ -79,7 +79,7 @@ def _try_cache(args):
     try: return bool(cache_video(*args))
     except VideoError as e: return str(e.reason)
 
-# %% ../nbs/03b_cache.ipynb #a0bbce77
+# %% ../nbs/03b_cache.ipynb #e797e808
 def cache_videos(
     files, # Paths
     folder, # The cache
@@ -94,7 +94,7 @@ def cache_videos(
     for o in (Path(folder)/f'{size[0]}x{size[1]}').glob('*.tmp'): o.unlink()
     todo = [o for o,place in places.items() if not place.exists()]
     jobs = [(o, folder, size, known_of(row)) for o,row in df.set_index('path').loc[todo].iterrows()]
-    for path,done in zip(todo, _progress(_in_processes(_try_cache, jobs, n_workers, timeout), len(todo))):
+    for done,path in _progress(zip(_in_processes(_try_cache, jobs, n_workers, timeout), todo), len(todo)):
         if done is not True: warnings.warn(f'{path} is not cached: {done}')
     return df.assign(cached=[str(places[o]) if o in places and places[o].exists() else '' for o in df.path])
 

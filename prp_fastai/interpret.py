@@ -54,7 +54,7 @@ def center_clip(
         frames = v.frames(dilated_idxs(s, clip_len, n_starts(len(v), s, clip_len)//2), frame_size(size))
     return CropVideo(size)((frames,), split_idx=1)[0].float()/255
 
-# %% ../nbs/32_interpret.ipynb #d6d84c3b
+# %% ../nbs/32_interpret.ipynb #1404da92
 def plot_motion_attention(
     path, # Video
     s:int=4, # Playback rate
@@ -72,7 +72,7 @@ def plot_motion_attention(
     weights = dict(vmin=.8, vmax=2.)
     rows = {
         f'R: {s*clip_len} raw frames under a clip at rate {s}': (R, {}),
-        '1. D: squared difference of neighbours': (D, dict(vmax=np.quantile(D, .99))),
+        '1. D: squared difference of neighbours, its root drawn': (D.sqrt(), dict(vmin=0, vmax=np.quantile(D.sqrt(), .99))),
         f'2. P(D): means of {clip_len-1} differences and windows of {k}×{k} pixels, {stride} apart': (P[0], dict(vmin=P.min(), vmax=P.max())),
         '3. A(P(D)): spread to 0.8 .. 2': (A[0], weights),
         f'4. M: up-sampled to the {recon_rate*clip_len} frames of the target': (upsample(A, (recon_rate*clip_len, size, size))[0], weights)}
@@ -109,7 +109,7 @@ def activation_maps(encoder, clips, **kwargs)->Tensor: # (n,t,h,w) in 0..1
     "Where a feature map of `encoder` is strong: `activation_energy`, spread over 0..1 for each clip (figure 6)"
     return _spread(activation_energy(encoder, clips, **kwargs))
 
-# %% ../nbs/32_interpret.ipynb #66494824
+# %% ../nbs/32_interpret.ipynb #0855c75d
 def _plot_maps(
     clip:Tensor, # (3,t,h,w), float in 0..1
     maps:dict, # Name -> map (t,h,w) in 0..1
@@ -135,9 +135,10 @@ def plot_activations(
     clip:Tensor, # (3,t,h,w), float in 0..1
     n:int=6, # Frames shown
     width:float=10, # Width of the figure in inches
+    layer:str=None, # Name of a layer of every encoder; the last where None
 )->plt.Figure: # The clip, and a row for each encoder
     "What several encoders look at in one clip (figure 6)"
-    return _plot_maps(clip, {k: activation_maps(m, clip[None])[0] for k,m in encoders.items()}, n, width)
+    return _plot_maps(clip, {k: activation_maps(m, clip[None], layer=layer)[0] for k,m in encoders.items()}, n, width)
 
 # %% ../nbs/32_interpret.ipynb #e40954ed
 @patch
@@ -150,15 +151,17 @@ def plot_activations(self:Learner,
     size,clip_len = item_tfm(self.dls, CropVideo).size,first(self.dls.valid.after_item.fs, lambda o: hasattr(o, 'clip_len')).clip_len
     return [plot_activations({'encoder': self.model.encoder}, center_clip(o, size, s, clip_len), n) for o in L(videos)]
 
-# %% ../nbs/32_interpret.ipynb #098bcae3
+# %% ../nbs/32_interpret.ipynb #9d2f2d4b
 def motion_share(
     encoder:nn.Module, # (n,3,t,h,w) -> (n,c,t',h',w')
     clips:Tensor, # (n,3,t,h,w), float in 0..1
     top:float=.2, # Share of a clip's pixels that count as moving
+    layer:str=None, # Name of a layer of `encoder` that gives such a map; the last where None
+    moving:Tensor=None, # Clips whose motion counts, (n,3,t,h,w); `clips` where None
 )->Tensor: # (n,) in 0..1; nan where nothing moves, or the map is 0
     "Share of each clip's `activation_energy` that lies where its frames differ most from the next"
-    energy = activation_energy(encoder, clips).flatten(1).cpu()
-    D = torch.cat([frame_difference(o.as_subclass(Tensor).cpu()) for o in clips])
+    energy = activation_energy(encoder, clips, layer).flatten(1).cpu()
+    D = torch.cat([frame_difference(o.as_subclass(Tensor).cpu()) for o in (clips if moving is None else moving)])
     D = torch.cat([D, D[:,-1:]], 1).flatten(1)
     moving = D.topk(max(1, round(top*D.shape[1]))).indices
     share = energy.gather(1, moving).sum(1)/energy.sum(1)

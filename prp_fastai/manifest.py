@@ -52,7 +52,7 @@ def _progress(gen, total):
     "A progress bar, where somebody can see it"
     return progress_bar(gen, total=total, leave=False, display=IN_NOTEBOOK or sys.stdout.isatty())
 
-# %% ../nbs/03a_manifest.ipynb #e3ed9cd0
+# %% ../nbs/03a_manifest.ipynb #6fa3aca3
 def read_manifest(
     fname, # `.csv` that `scan_videos` wrote
 )->pd.DataFrame: # Empty where there is none
@@ -87,7 +87,7 @@ def scan_videos(
     if todo:
         if part: _rewrite(part, ''.join(json.dumps(o)+'\n' for o in _lines(part)))
         with open(part or os.devnull, 'a') as found:
-            for path,row in zip(todo, _progress(_in_processes(scan_video, todo, n_workers, timeout), len(todo))):
+            for row,path in _progress(zip(_in_processes(scan_video, todo, n_workers, timeout), todo), len(todo)):
                 if isinstance(row, str): row = dict(**_stamp(path), **_no_facts, status='broken', reason=row)
                 known[path] = row
                 print(json.dumps(row), file=found, flush=True)

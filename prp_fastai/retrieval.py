@@ -8,7 +8,7 @@ Docs: https://prp-fastai.github.io/prp_fastai/retrieval.html.md"""
 __all__ = ['protocols', 'RetrievalProtocol', 'protocol_for', 'clip_features', 'video_features', 'VideoIndex', 'SearchResults',
            'retrieval_table']
 
-# %% ../nbs/31_retrieval.ipynb #342533fc
+# %% ../nbs/31_retrieval.ipynb #c0000398
 from fastai.vision.all import *
 from fastprogress.fastprogress import progress_bar
 from .core import *
@@ -21,10 +21,10 @@ from .models.prp import *
 from .weights import *
 from .recognition import *
 from collections import Counter
-from dataclasses import dataclass,replace
+from dataclasses import dataclass,field,replace
 import json
 
-# %% ../nbs/31_retrieval.ipynb #390a8b0b
+# %% ../nbs/31_retrieval.ipynb #d67d349b
 def _max_pool(x): return F.max_pool3d(x, (1,2,2)).flatten(1)
 def _mean_pool(x): return x.mean((2,3,4))
 def _time_pool(x): return F.adaptive_avg_pool3d(x, (4,1,1)).flatten(1)
@@ -40,7 +40,7 @@ _pixels = {'RGB in 0..1': noop, 'RGB, mean and standard deviation of ImageNet': 
 class RetrievalProtocol:
     "How a video becomes a feature, and how features are compared"
     n_clips:int # Clips of a video; 0 for windows side by side
-    pool:callable # Feature map (n,c,t,h,w) -> features (n,d)
+    pool:callable=field(repr=False) # Feature map (n,c,t,h,w) -> features (n,d)
     per_channel:int # d/c at `clip_len` and `size`
     clip_len:int=16 # Frames in a clip
     size:int=112 # Side of the centre crop in pixels

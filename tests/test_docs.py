@@ -60,3 +60,9 @@ def test_every_notebook_has_a_place_in_the_sidebar():
 
 def test_every_module_shows_outputs():
     for p,mod in modules(): assert any(c.get('outputs') for c in read_nb(p).cells if c.cell_type=='code' and not exported(c.source)), f'{p.name} shows nothing'
+
+def test_notebooks_are_small():
+    import pictures
+    for p in notebooks:
+        assert p.stat().st_size<700_000, p.name
+        assert not pictures.slim(read_nb(p)), f'{p.name} has photographs as PNG, run python docs/pictures.py'

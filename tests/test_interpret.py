@@ -54,6 +54,12 @@ def test_motion_share_without_motion_or_activation():
     assert motion_share(Fixed(torch.ones(2,1,2,3,3)), x).isnan().tolist()==[False,True]
     assert motion_share(Fixed(torch.zeros(2,1,2,3,3)), x).isnan().all()
 
+def test_motion_share_over_the_motion_of_other_clips():
+    x = moving_square()
+    on,top = moved(x),moved(x).mean().item()
+    assert motion_share(Fixed(on), x, top, moving=x).tolist()==pytest.approx([1,1])
+    assert motion_share(Fixed(on), x, top, moving=x.flip(3)).tolist()==pytest.approx([0,0])
+
 def test_activation_maps_are_the_sum_of_squares():
     m = torch.randn(2,5,2,4,4)
     x = torch.rand(2,3,8,16,16)

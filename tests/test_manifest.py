@@ -152,3 +152,12 @@ def test_mutilated_files(mixed, tmp_path, capsys):
     assert len(damaged)>100 and not any('whole' in o for o in damaged)
     hopeless = {str(o) for o in dls.train_ds.items if not opens(o)}
     assert hopeless and len(hopeless-damaged)<4, 'only those that the last batch leaves out are not counted'
+
+def test_the_bar_ends_with_the_scan(mixed, monkeypatch):
+    def bar(gen, total):
+        yield from gen
+        ended.append(total)
+    ended,files = [],get_video_files(mixed)
+    monkeypatch.setattr('prp_fastai.manifest._progress', bar)
+    scan_videos(files, n_workers=1)
+    assert ended==[len(files)]

@@ -187,3 +187,7 @@ def test_dark_mode(browser, base):
         assert (back>200 and text<120 and formula<120) if theme=='light' else (back<60 and text>150 and formula>150)
     browser.get(base+'motion.html')
     assert browser.execute_script('return document.body.dataset.theme')=='dark'
+
+def test_the_command_reference_has_every_option_and_none_that_is_hidden(site):
+    text = (site/'commands.html').read_text()
+    assert '--clip-len' in text and 'SUPPRESS' not in text and '--pdb' not in text
