@@ -7,14 +7,15 @@ Docs: https://prp-fastai.github.io/prp_fastai/cache.html.md"""
 # %% auto #0
 __all__ = ['cache_file', 'cache_video', 'CachedVideo', 'cache_videos', 'OpenVideo']
 
-# %% ../nbs/03b_cache.ipynb #4ccb7661
+# %% ../nbs/03b_cache.ipynb #52ce2a6d
 from fastai.data.all import *
 from .core import *
+from .core import _progress
 from .read import *
 from .read import _errors_of,_within
 from .external import *
 from .manifest import *
-from .manifest import _in_processes,_progress,_stamp
+from .manifest import _in_processes,_stamp
 from glob import escape as glob_escape
 import hashlib,warnings
 

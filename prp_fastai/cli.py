@@ -8,11 +8,12 @@ Docs: https://prp-fastai.github.io/prp_fastai/cli.html.md"""
 __all__ = ['find_videos', 'provenance', 'prp_pretrain', 'prp_scan', 'prp_cache', 'prp_demo', 'find_labelled', 'prp_test',
            'prp_finetune', 'prp_probe', 'prp_retrieve', 'prp_figures']
 
-# %% ../nbs/40_cli.ipynb #712e8228
+# %% ../nbs/40_cli.ipynb #87efcfd6
 from fastai.vision.all import *
+from fastai.distributed import rank0_first
 from fastcore.script import *
-from fastprogress.fastprogress import progress_bar
 from .core import *
+from .core import _progress
 from .read import *
 from .external import *
 from .manifest import *
@@ -24,12 +25,16 @@ from .block import *
 from .models.encoders import *
 from .callback import *
 from .resume import *
+from .speed import *
 from .learner import *
+from .distributed import *
 from .weights import *
 from .recognition import *
 from .retrieval import *
 from .architecture import *
 from .interpret import *
+from functools import wraps
+from inspect import signature
 from importlib.metadata import version
 from base64 import b64encode
 from html import escape
@@ -58,10 +63,15 @@ def provenance(
     return dict(settings=settings, python=platform.python_version(), packages={o: version(o) for o in packages},
                 git_revision=git or None)
 
-# %% ../nbs/40_cli.ipynb #a8601bb5
+# %% ../nbs/40_cli.ipynb #a1f7c4ae
 def _row(learn, values):
     "One line for one epoch, where there is no terminal to draw a table on"
     print('  '.join(f'{n} {o:.4f}' if isinstance(o, float) else f'{n} {o}' for n,o in zip(learn.recorder.metric_names, values)), flush=True)
+
+def _say(o):
+    if not rank_distrib(): print(o, flush=True)
+
+def _faster(speed, accumulate): return speed_cbs(speed) + ([GradientAccumulation(accumulate)] if accumulate else [])
 
 def _plain(learn):
     "Rows instead of a bar where there is no terminal"
@@ -76,12 +86,26 @@ def _keep_settings(out, settings, resume=False, free=()):
     if resume and known.exists():
         before = json.loads(known.read_text())['settings']
         if diff:=[k for k,v in settings.items() if k not in free and before.get(k)!=v]: raise ValueError(f'{out} was made with other settings, --resume needs the same: {", ".join(diff)}')
+    if rank_distrib(): return
     out.mkdir(parents=True, exist_ok=True)
     known.write_text(json.dumps(provenance(settings), indent=1))
+
+def _with_config(f):
+    "Let `config`, a file like the `settings.json` of a run, stand for arguments of `f` that are left at their defaults; source and folder are not taken from it"
+    known = {k: p.default for k,p in signature(f).parameters.items() if k not in ('source','out','config','resume')}
+    @wraps(f)
+    def _f(*args, config=None, **kwargs):
+        if not config: return f(*args, **kwargs)
+        file = json.loads(Path(config).read_text())
+        file = {k:v for k,v in file.get('settings', file).items() if k not in ('source','out')}
+        if odd:=file.keys()-known: raise ValueError(f'{config} has what {f.__name__} does not know: {", ".join(sorted(odd))}')
+        return f(*args, **{**kwargs, **{k:v for k,v in file.items() if kwargs.get(k, known[k])==known[k]}})
+    return _f
 
 def _numbers(s): return tuple(int(o) for o in s.split(','))
 
 @call_parse(pos=['source'])
+@_with_config
 def prp_pretrain(
     source:str, # Videos: a folder, a list as UCF101's, a .csv with paths in its first column, or `sample`
     out:str='pretrained', # Folder for the results
@@ -125,27 +149,32 @@ def prp_pretrain(
     cache:str=None, # Folder that `prp-cache` filled for this size
     backend:str='pyav', # What decodes: pyav or torchcodec
     max_bad:float=.01, # Share of videos that may turn out to be unreadable before the run stops
+    speed:str='', # Any of channels_last, fold, bf16, compile, recompute, separated by commas (`speedups`)
+    accumulate:int=None, # Clips after which a step is taken; after each batch where not given
     resume:bool=False, # Go on with the run in `out`, exactly where it stopped?
+    config:str=None, # `settings.json` of another run; its settings hold for what is not named here
     seed:int=42, # Of weights, draws and split
 )->Learner: # Trained
     "Pretrain an encoder by playback rate perception on videos without labels"
-    settings = {k:v for k,v in locals().items() if k!='resume'}
+    settings = {k:v for k,v in locals().items() if k not in ('resume','config')}
     if schedule not in ('plateau','one_cycle','constant'): raise ValueError(f'schedule must be plateau, one_cycle or constant, got {schedule}')
-    heads,out = tuple(heads.split(',')),Path(out)
+    heads,out,faster = tuple(heads.split(',')),Path(out),_faster(speed, accumulate)
     set_seed(seed)
-    dls = PRPDataLoaders.from_files(find_videos(source, root), find_videos(valid, root) if valid else None, valid_pct=valid_pct, by_group=by_group,
+    dls = rank0_first(PRPDataLoaders.from_files, find_videos(source, root), find_videos(valid, root) if valid else None, valid_pct=valid_pct, by_group=by_group,
         rates=_numbers(rates), clip_len=clip_len, recon_rate=recon_rate, size=size, flip=flip, preset=preset, attn=None if attn=='none' else attn,
         **{k: settings[k] for k in presets['paper'] if settings[k] is not None}, bs=bs, num_workers=num_workers, manifest=manifest, cache=cache, backend=backend, seed=seed)
     learn = prp_learner(dls, encoder, heads, width, final, lambda_d, lambda_g, lr=lr, opt_func=partial(prp_sgd, mom=mom, wd=wd, head_lr_mult=head_lr_mult),
                         path=out, model_dir='.')
     _plain(learn).recorder.train_metrics = True
     _keep_settings(out, settings, resume, () if schedule=='one_cycle' else ('epochs',))
-    print(f'{len(dls.train_ds)} videos to train on, {len(dls.valid_ds)} to validate on')
+    _say(f'{len(dls.train_ds)} videos to train on, {len(dls.valid_ds)} to validate on')
     run = Resume(out)
     if not resume: run.file.unlink(missing_ok=True)
-    cbs = [SaveBestEncoder(out/'encoder.safetensors'), WatchVideos(max_bad), run]
-    if schedule=='one_cycle': learn.fit_one_cycle(epochs, lr, cbs=cbs)
-    else: learn.fit(epochs, lr, cbs=cbs+[plateau(patience)] if schedule=='plateau' else cbs)
+    cbs = [SaveBestEncoder(out/'encoder.safetensors'), WatchVideos(max_bad), run, *faster]
+    with learn.distrib_ctx():
+        if schedule=='one_cycle': learn.fit_one_cycle(epochs, lr, cbs=cbs)
+        else: learn.fit(epochs, lr, cbs=cbs+[plateau(patience)] if schedule=='plateau' else cbs)
+    if rank_distrib(): return learn
     learn.recorder.train_metrics = False
     if 'rate' in heads: print(f'rate accuracy {learn.final_record[-len(learn.metrics)]:.3f} after the last epoch, chance is {1/dls.c:.3f}')
     learn.show_results()
@@ -172,19 +201,21 @@ def prp_scan(
     for o in df[df.status=='broken'].itertuples(): print(f'{o.path}: {o.reason}')
     print(f'{len(df)} videos, {df.duration.sum()/3600:.2f} hours, {df.bytes.sum()/1e6:.0f} MB' + (f'; the manifest is {fname}' if fname else ''))
 
-# %% ../nbs/40_cli.ipynb #b6e62e22
+# %% ../nbs/40_cli.ipynb #492235ef
 @call_parse(pos=['source','cache'])
 def prp_cache(
     source:str, # Videos: a folder, a list as UCF101's, a .csv with paths in its first column, or `sample`
     cache:str, # Folder to fill
     root:str=None, # Folder that paths in a list or table are relative to
+    shard:str=None, # `k/n`, the k-th of n stretches of the videos, k from 0, for n machines that fill one folder
     size:int=112, # Side of the crop in pixels; frames are kept at 8/7 of it, as `prp-pretrain` scales them
     manifest:str=None, # Where `prp-scan` keeps what it found out; in the user's cache folder where not given
     num_workers:int=defaults.cpus, # Processes
     timeout:float=600, # Seconds that one file may take
 ):
     "Decode every video once, and keep its scaled frames for runs to read"
-    df = cache_videos(find_videos(source, root), cache, frame_size(size), manifest, num_workers, timeout)
+    files = find_videos(source, root)
+    df = cache_videos(shard_of(files, shard) if shard else files, cache, frame_size(size), manifest, num_workers, timeout)
     for o in df[df.status=='broken'].itertuples(): print(f'{o.path}: {o.reason}')
     kept = df[df.cached!='']
     n_bytes,hours = sum(Path(o).stat().st_size for o in kept.cached),kept.duration.sum()/3600
@@ -253,7 +284,7 @@ def _write_table(
     print(df.round(4).to_string())
     return df
 
-# %% ../nbs/40_cli.ipynb #02608c4d
+# %% ../nbs/40_cli.ipynb #d3c7129c
 def _start(o):
     "The encoders that a run of these settings begins with, by name"
     if o['encoder'] is None:
@@ -268,7 +299,7 @@ def _classifiers(o, out):
         for k in _numbers(o['splits']):
             df = find_labelled(o['source'], k, o['root'], o['allow_missing'], o['seed'])
             set_seed(o['seed'])
-            dls = VideoDataLoaders.from_df(df, fn_col='path', label_col='label', test_col='is_test', group_col='group', path=out,
+            dls = rank0_first(VideoDataLoaders.from_df, df, fn_col='path', label_col='label', test_col='is_test', group_col='group', path=out,
                                            **{k: o[k] for k in ('valid_pct','by_group','clip_len','size','flip','bs','num_workers','manifest','cache','seed')})
             yield name,k,df,_plain(video_learner(dls, encoder=net, path=out/name/f'split{k}', model_dir='.'))
 
@@ -293,8 +324,9 @@ def prp_test(
     for name,each in accs.items(): tables[name] = split_table(each, dfs, 1 if name=='pretrained' else None)
     return _write_table(pd.concat(tables, names=['weights','split']), run/f'test-{test}', {**o, 'clips':clips, 'avg':avg})
 
-# %% ../nbs/40_cli.ipynb #fb2484df
+# %% ../nbs/40_cli.ipynb #eb875fe1
 @call_parse(pos=['source'])
+@_with_config
 def prp_finetune(
     source:str, # Labelled videos: UCF101's or HMDB51's folder or one in their shape, a folder for each class, a .csv with path and label, or `sample`
     out:str='finetuned', # Folder for the results
@@ -320,19 +352,22 @@ def prp_finetune(
     manifest:str=None, # Where `prp-scan` keeps what it found out; in the user's cache folder where not given
     cache:str=None, # Folder that `prp-cache` filled for this size
     max_bad:float=.01, # Share of videos that may turn out to be unreadable before the run stops
+    speed:str='', # Any of channels_last, fold, bf16, compile, recompute, separated by commas (`speedups`)
+    accumulate:int=None, # Clips after which a step is taken; after each batch where not given
     resume:bool=False, # Go on with the run in `out`, exactly where it stopped?
+    config:str=None, # `settings.json` of another run; its settings hold for what is not named here
     seed:int=42, # Of weights, draws and split
 )->pd.DataFrame: # Accuracy by encoder and split
     "Fine-tune a classifier on an encoder as section 4.1 does, and test it by the votes of ten clips"
     average_clips(torch.zeros(1,1,1), avg)
     card,out = _card(encoder),Path(out)
     clip_len,size = clip_len or card['clip_len'],size or card['size']
-    settings = {k:v for k,v in locals().items() if k not in ('card','out','resume')}
+    settings = {k:v for k,v in locals().items() if k not in ('card','out','resume','config')}
     _keep_settings(out, settings, resume, ('epochs',))
     for name,k,df,learn in _classifiers(settings, out):
-        print(f'{name} weights, split {k}: {len(learn.dls.train_ds)} videos to train on, {len(learn.dls.valid_ds)} to validate on, {len(learn.dls.test_df)} to test on')
-        learn.fit_paper(epochs, lr, step, resume=resume, cbs=WatchVideos(max_bad))
-    return prp_test(str(out), clips, avg)
+        _say(f'{name} weights, split {k}: {len(learn.dls.train_ds)} videos to train on, {len(learn.dls.valid_ds)} to validate on, {len(learn.dls.test_df)} to test on')
+        with learn.distrib_ctx(): learn.fit_paper(epochs, lr, step, resume=resume, cbs=[WatchVideos(max_bad), *_faster(speed, accumulate)])
+    if not rank_distrib(): return prp_test(str(out), clips, avg)
 
 # %% ../nbs/40_cli.ipynb #d1605e54
 @call_parse(pos=['source','encoder'])
@@ -441,7 +476,7 @@ def _load_run(
     learn.model.load_state_dict(state['model'])
     return learn
 
-# %% ../nbs/40_cli.ipynb #ed8ab0f9
+# %% ../nbs/40_cli.ipynb #295477ce
 def _shares(encoders, clips):
     "Mean `motion_share` of each encoder, and in how many clips it is above that of the random one"
     share = {k: torch.cat([motion_share(m, o) for o in clips.split(8)]) for k,m in encoders.items()}
@@ -493,7 +528,7 @@ def prp_figures(
     encoders = {k: m.to(default_device()) for k,m in {'random': reinitialized(net, seed), **others, 'this encoder': net}.items()}
     out.mkdir(parents=True, exist_ok=True)
     save,drawn = _Save(out),files[np.linspace(0, len(files)-1, min(shown, len(files))).round().astype(int).tolist()]
-    clips = torch.stack([center_clip(o, size, 1, clip_len).as_subclass(Tensor) for o in progress_bar(files, leave=False)])
+    clips = torch.stack([center_clip(o, size, 1, clip_len).as_subclass(Tensor) for o in _progress(files)])
     fitting = feasible_rates(probe(drawn[0]).n_frames, rates, clip_len)
     s = max([o for o in fitting if o<=4], default=fitting[0])
     sections = [('One moment at several rates','All rows have as many frames; the higher the rate, the longer the span (figure 1).',save('rates', plot_rates(drawn[0], rates, clip_len))),

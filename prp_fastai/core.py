@@ -7,8 +7,9 @@ Docs: https://prp-fastai.github.io/prp_fastai/core.html.md"""
 # %% auto #0
 __all__ = ['strip_idxs', 'film_strip', 'TensorVideo', 'TensorMotion']
 
-# %% ../nbs/00_core.ipynb #b1f2c90c
+# %% ../nbs/00_core.ipynb #a36958b4
 from fastai.data.all import *
+from fastprogress.fastprogress import progress_bar
 import matplotlib.pyplot as plt
 
 # %% ../nbs/00_core.ipynb #a6809326
@@ -77,3 +78,8 @@ class TensorMotion(TensorVideo):
     def show(self, ctx=None, **kwargs):
         "Show one map, the mean of its channels, as a film strip"
         return TensorVideo.show(self.mean(0, keepdim=True), ctx=ctx, **kwargs)
+
+# %% ../nbs/00_core.ipynb #2a3c3fb9
+def _progress(gen, total=None):
+    "A progress bar over `gen`, where somebody can see it"
+    return progress_bar(gen, total=total, leave=False, display=IN_NOTEBOOK or sys.stdout.isatty())

@@ -7,9 +7,9 @@ Docs: https://prp-fastai.github.io/prp_fastai/manifest.html.md"""
 # %% auto #0
 __all__ = ['scan_video', 'read_manifest', 'scan_videos', 'usable_videos', 'default_manifest', 'manifest_of', 'known_of']
 
-# %% ../nbs/03a_manifest.ipynb #0a88f61f
+# %% ../nbs/03a_manifest.ipynb #1486528e
 from fastai.data.all import *
-from fastprogress.fastprogress import progress_bar
+from .core import _progress
 from .read import *
 from .external import *
 from .sampling import span_len
@@ -38,7 +38,7 @@ def scan_video(
     except VideoError as e: facts,reason = _no_facts,e.reason
     return dict(**_stamp(path), **facts, status='broken' if reason else 'ok', reason=reason)
 
-# %% ../nbs/03a_manifest.ipynb #e2904b84
+# %% ../nbs/03a_manifest.ipynb #0e650eff
 def _failure(e): return 'the decoder did not come back in time' if isinstance(e, TimeoutError) else f'the decoder crashed ({e})'
 
 def _in_processes(f, items, n_workers, timeout):
@@ -47,10 +47,6 @@ def _in_processes(f, items, n_workers, timeout):
         for future in [pool.schedule(f, args=[o], timeout=timeout) for o in items]:
             try: yield future.result()
             except (TimeoutError, ProcessExpired) as e: yield _failure(e)
-
-def _progress(gen, total):
-    "A progress bar, where somebody can see it"
-    return progress_bar(gen, total=total, leave=False, display=IN_NOTEBOOK or sys.stdout.isatty())
 
 # %% ../nbs/03a_manifest.ipynb #6fa3aca3
 def read_manifest(

@@ -9,16 +9,16 @@ __all__ = ['get_encoder', 'VideoClassifier', 'classifier_splitter', 'video_learn
            'average_clips', 'VideoInterpretation', 'recognition_accuracy', 'plot_top_losses', 'pooled_features',
            'reinitialized', 'probe_table', 'split_table']
 
-# %% ../nbs/30_recognition.ipynb #86289ee8
+# %% ../nbs/30_recognition.ipynb #ee47b9a5
 from fastai.vision.all import *
 from fastai.callback.tracker import TrackerCallback
-from fastprogress.fastprogress import progress_bar
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import classification_report,confusion_matrix
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from .core import *
+from .core import _progress
 from .transforms import *
 from .block import *
 from .models.encoders import *
@@ -118,7 +118,7 @@ def fit_paper(self:Learner,
     self.fit(n_epoch, lr, cbs=L(StepLR(every, factor), KeepBest(), run)+L(cbs), **kwargs)
     return run.history
 
-# %% ../nbs/30_recognition.ipynb #08271c42
+# %% ../nbs/30_recognition.ipynb #c4d8e20e
 @torch.no_grad()
 def clip_logits(
     learn:Learner, # From `video_learner`
@@ -132,7 +132,7 @@ def clip_logits(
     dl = clips_loader(files, clips, clip_len=clip.clip_len, size=item_tfm(dls, CropVideo).size, device=dls.device, reader=clip.reader,
                       num_workers=ifnone(num_workers, dls.train.fake_l.num_workers))
     def of(x): return torch.cat([model(o).float().cpu() for o in x.flatten(0,1).split(dls.bs)]).unflatten(0, x.shape[:2])
-    return torch.cat([of(x) for x,_ in progress_bar(dl, leave=False)])
+    return torch.cat([of(x) for x,_ in _progress(dl)])
 
 def average_clips(
     logits:Tensor, # (n,clips,C)
@@ -197,7 +197,7 @@ def plot_top_losses(x:TensorVideo, y:TensorCategory, samples, outs, raws, losses
     titles = [[f'{s[1]}, told {o[0]} (loss {l.item():.2f}, probability {r.max().item():.2f})'] for s,o,r,l in zip(samples, outs, raws, losses)]
     return show_strips([[s[0]] for s in samples], titles, n_frames, 10, ['tab:blue' if s[1]==o[0] else 'tab:orange' for s,o in zip(samples, outs)])
 
-# %% ../nbs/30_recognition.ipynb #6d704e5b
+# %% ../nbs/30_recognition.ipynb #ebd2c077
 @torch.no_grad()
 def pooled_features(
     encoder:nn.Module, # (n,3,t,h,w) -> (n,c,t',h',w')
@@ -213,7 +213,7 @@ def pooled_features(
     dl = clips_loader(files, clips, clip_len=clip_len, size=size, bs=bs, num_workers=num_workers, device=device)
     encoder = encoder.to(dl.device).eval()
     def of(x): return torch.cat([encoder(o).float().mean((2,3,4)) for o in x.flatten(0,1).split(bs)]).unflatten(0, x.shape[:2]).mean(1)
-    return torch.cat([of(x).cpu() for x,_ in progress_bar(dl, leave=False)]).numpy()
+    return torch.cat([of(x).cpu() for x,_ in _progress(dl)]).numpy()
 
 def reinitialized(
     encoder:nn.Module, # Any; its layers know how to draw their weights

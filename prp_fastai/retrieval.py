@@ -8,10 +8,10 @@ Docs: https://prp-fastai.github.io/prp_fastai/retrieval.html.md"""
 __all__ = ['protocols', 'RetrievalProtocol', 'protocol_for', 'clip_features', 'video_features', 'VideoIndex', 'SearchResults',
            'retrieval_table']
 
-# %% ../nbs/31_retrieval.ipynb #c0000398
+# %% ../nbs/31_retrieval.ipynb #ba441617
 from fastai.vision.all import *
-from fastprogress.fastprogress import progress_bar
 from .core import *
+from .core import _progress
 from .read import *
 from .external import *
 from .sampling import *
@@ -89,7 +89,7 @@ def clip_features(
         raise ValueError(f'the protocol takes {p.per_channel*maps.shape[1]} features of a clip, this encoder gives {res.shape[1]}')
     return res
 
-# %% ../nbs/31_retrieval.ipynb #85606fa0
+# %% ../nbs/31_retrieval.ipynb #2461953f
 def _each_video(encoder, files, p, bs, num_workers, device, skip_bad):
     "Yield the number of each of `files` and its feature, or the `VideoError` why it has none"
     starts,at = None if p.n_clips else partial(_windows, l=p.clip_len),0
@@ -124,7 +124,7 @@ def video_features(
     bad = {i: f'{o}: no such file' for i,o in enumerate(files) if i not in set(here)}
     encoder.eval().to(device)
     try:
-        for j,f in progress_bar(_each_video(encoder, files[here], protocol, bs, num_workers, device, skip_bad), total=len(here), leave=False):
+        for j,f in _progress(_each_video(encoder, files[here], protocol, bs, num_workers, device, skip_bad), len(here)):
             i = here[j]
             if isinstance(f, VideoError):
                 bad[i] = str(f)

@@ -1,7 +1,7 @@
 "The commands, as the shell runs them"
-import json,subprocess,sys,tempfile
+import json,os,subprocess,sys,tempfile
 from pathlib import Path
-import pandas as pd,pytest,torch
+import numpy as np,pandas as pd,pytest,torch
 from prp_fastai.all import *
 
 bin = Path(sys.executable).parent
@@ -32,6 +32,30 @@ def test_pretrain_goes_on_where_it_was_told_to_stop(video_folder, tmp_path):
     assert a.equals(b)
     assert all(torch.equal(x, y) for x,y in zip(*(load_encoder(tmp_path/o/'encoder.safetensors').state_dict().values() for o in ('whole','broken'))))
     assert '--resume needs the same: lr' in run('prp-pretrain', *small, '--out', tmp_path/'broken', '--resume', '--lr', .5, ok=False)
+
+def test_settings_of_one_run_for_another(video_folder, tmp_path):
+    small = (str(video_folder), '--width', .02, '--size', 24, '--bs', 4, '--epochs', 1, '--num-workers', 0)
+    run('prp-pretrain', *small, '--out', tmp_path/'a', '--speed', 'channels_last,fold,bf16', '--accumulate', 8, '--attn', 'none')
+    run('prp-pretrain', video_folder, '--out', tmp_path/'b', '--config', tmp_path/'a/settings.json', '--lr', .02)
+    a,b = (json.loads((tmp_path/o/'settings.json').read_text())['settings'] for o in 'ab')
+    assert a['speed']=='channels_last,fold,bf16' and {k for k in a if a[k]!=b[k]}=={'out','lr'} and b['lr']==.02
+    (tmp_path/'odd.json').write_text('{"colour": 1}')
+    assert 'does not know: colour' in run('prp-pretrain', video_folder, '--out', tmp_path/'c', '--config', tmp_path/'odd.json', ok=False)
+    assert "no speed-up 'warp'" in run('prp-pretrain', video_folder, '--out', tmp_path/'c', '--speed', 'warp', ok=False)
+
+def test_two_processes_pretrain_as_one_does(video_folder, tmp_path):
+    small = (str(video_folder), '--width', .02, '--size', 24, '--epochs', 2, '--num-workers', 0)
+    run('prp-pretrain', *small, '--bs', 4, '--out', tmp_path/'one')
+    said = run('python', '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2, bin/'prp-pretrain', *small, '--bs', 2, '--out', tmp_path/'two', env={**os.environ, 'OMP_NUM_THREADS':'1'})
+    assert said.count('videos to train on')==1 and said.count('rate accuracy')>=1
+    a,b = (pd.read_csv(tmp_path/o/'history.csv').drop(columns=['epoch','time']) for o in ('one','two'))
+    np.testing.assert_allclose(a, b, rtol=1e-3)
+    assert sorted(o.name for o in (tmp_path/'one').iterdir())==sorted(o.name for o in (tmp_path/'two').iterdir())
+
+def test_machines_fill_a_cache_together(video_folder, tmp_path):
+    for k in range(3): run('prp-cache', video_folder, tmp_path/'cache', '--size', 24, '--shard', f'{k}/3', '--manifest', tmp_path/f'{k}.csv')
+    assert len(list((tmp_path/'cache').rglob('*.npy')))==12
+    assert "a shard is k/n" in run('prp-cache', video_folder, tmp_path/'cache', '--shard', '3/3', ok=False)
 
 def test_pretrain_from_list_and_table(video_folder, tmp_path):
     names = [o.name for o in get_video_files(video_folder)]
