@@ -16,7 +16,7 @@ def runs_of(table, clip_len, encoders):
     def gp(recon_rate, attn='dpau'): return run('GP', rates=S[:4], recon_rate=recon_rate, attn=attn)
     def dgp(encoder): return run('DG-P', encoder, S[:4], 2, 'dpau')
     if table==1: return [run('DP', rates=S[:n], clip_len=clip_len) for n in (2,3,4,5)]
-    if table==2: return [run('random'), dgp('c3d'), run('DP', rates=S[:4]), gp(1, None), gp(1), gp(2), gp(4)]
+    if table==2: return [run('random'), dgp('c3d'), run('DP', rates=S[:4]), gp(2), gp(1), gp(1, None), gp(4)]
     return [o for e in encoders for o in (run('random', e), dgp(e))]
 
 def fit(learn, epochs, lr):
