@@ -3,8 +3,8 @@
 `python experiments/tables.py FOLDER --out experiments/results/NAME` pretrains on the training videos of split 1, without their labels, and measures on its test videos: playback rates told,
 accuracy after fine-tuning (ten clips), linear probe, nearest neighbours that vote, and retrieval (VCOP's protocol). A run is a row of `runs.csv`, written when it is done, and not done again; one that was stopped goes on where it was.
 The defaults are for two processor cores and some ten minutes a run; the paper's encoder, for a GPU, is `--width 1 --size 112 --epochs 300 --tune-epochs 150 --tune-lr .001 --bs 8 --clip-len 16`."""
-import pandas as pd,re,shutil,torch
-from fastcore.script import call_parse
+import pandas as pd,re,shutil
+from fastcore.script import bool_arg,call_parse
 from prp_fastai.all import *
 
 heads = {'DP': ('rate',), 'GP': ('recon',), 'DG-P': ('rate','recon')}
@@ -19,10 +19,10 @@ def runs_of(table, clip_len, encoders):
     if table==2: return [run('random'), dgp('c3d'), run('DP', rates=S[:4]), gp(2), gp(1), gp(1, None), gp(4)]
     return [o for e in encoders for o in (run('random', e), dgp(e))]
 
-def fit(learn, epochs, lr, folder):
-    "Train `learn` by one cycle, without progress bars, its convolutions channels-last; a run that was stopped goes on from `folder`"
-    learn.model.to(memory_format=torch.channels_last_3d)
-    learn.remove_cb(ProgressCallback).fit_one_cycle(epochs, lr, cbs=Resume(folder))
+def fit(learn, epochs, lr, folder, bf16):
+    "Train `learn` by one cycle, without progress bars; a run that was stopped goes on from `folder`"
+    faster = [ChannelsLast3d(), FoldUpsampling()] + [BF16()]*bf16
+    learn.remove_cb(ProgressCallback).fit_one_cycle(epochs, lr, cbs=[*faster, Resume(folder)])
 
 def rates_told(learn, files, draws=4):
     "Share of clips whose rate `learn` tells, `draws` of each of `files`"
@@ -30,7 +30,7 @@ def rates_told(learn, files, draws=4):
     for rated.seed in range(draws): told.append(learn.validate(dl=dl)[1])
     return np.mean(told)
 
-def measure(run, df, folder, seed, width, size, epochs, lr, tune_epochs, tune_lr, bs, cache, num_workers):
+def measure(run, df, folder, seed, width, size, epochs, lr, tune_epochs, tune_lr, bs, bf16, cache, num_workers):
     "What `run` learned and is worth, in %; `folder` keeps it until it is done"
     sampling = {k: v for k,v in run.items() if v!=''}
     method,encoder,clip_len = map(sampling.pop, ('method','encoder','clip_len'))
@@ -42,12 +42,12 @@ def measure(run, df, folder, seed, width, size, epochs, lr, tune_epochs, tune_lr
     else:
         dls = PRPDataLoaders.from_files(train.path.tolist(), **sampling, **data)
         pretrained = source = prp_learner(dls, encoder, heads[method], width=width, final='linear')
-        fit(pretrained, epochs, lr, folder/'pretrained')
+        fit(pretrained, epochs, lr, folder/'pretrained', bf16)
         if 'rate' in heads[method]: res['rates told'] = rates_told(pretrained, [Path(o) for o in test.path])
     set_seed(seed)
     dls = VideoDataLoaders.from_df(df, label_col='label', fn_col='path', test_col='is_test', **data)
     tuned = video_learner(dls, None if pretrained else encoder, encoder=pretrained, width=width)
-    fit(tuned, tune_epochs, tune_lr, folder/'tuned')
+    fit(tuned, tune_epochs, tune_lr, folder/'tuned', bf16)
     res['fine-tuned'] = recognition_accuracy(tuned)
     res['linear probe'],res['neighbours vote'] = probe_table(source, df, clips=3, baseline=False, **clips).loc['pretrained', ['linear','knn']]
     found,_ = retrieval_table(source, train, test, baseline=False, **clips)
@@ -73,12 +73,13 @@ def main(
     tune_epochs:int=6, # Of fine-tuning
     tune_lr:float=.02, # Highest learning rate of fine-tuning, one cycle
     bs:int=16, # Clips in a batch
+    bf16:bool_arg=True, # Train in bfloat16?
     num_workers:int=1, # Processes that read videos
 ):
     "Run what the tables of the paper compare"
     df,fname = read_ucf101(source, 1),Path(out)/'runs.csv'
     fname.parent.mkdir(parents=True, exist_ok=True)
-    how = dict(width=width, size=size, epochs=epochs, lr=lr, tune_epochs=tune_epochs, tune_lr=tune_lr, bs=bs)
+    how = dict(width=width, size=size, epochs=epochs, lr=lr, tune_epochs=tune_epochs, tune_lr=tune_lr, bs=bs, bf16=bf16)
     for seed in map(int, seeds.split(',')):
         for run in (o for t in tables.split(',') for o in runs_of(int(t), clip_len, encoders.split(','))):
             key = {k: str(v) for k,v in (run | dict(seed=seed) | how).items()}
