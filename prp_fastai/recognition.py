@@ -228,22 +228,23 @@ def reinitialized(
             elif any(True for _ in m.parameters(recurse=False)): raise ValueError(f'{type(m).__name__} has parameters, and no reset_parameters to draw them anew')
     return encoder
 
-# %% ../nbs/30_recognition.ipynb #4fcc5994
+# %% ../nbs/30_recognition.ipynb #98fd6d95
 @delegates(pooled_features)
 def probe_table(
     encoder, # As `get_encoder` takes it
     df:pd.DataFrame, # `path`, `label`, `is_test` (see `read_ucf101`)
     k:int=5, # Neighbours that vote
     C:float=1., # Inverse strength of the regression's regularisation
+    baseline:bool=True, # A row for a randomly initialised encoder?
     seed:int=42, # Of the random weights
     **kwargs
-)->pd.DataFrame: # A row for these weights and one for random ones: accuracy of both probes, 0..1
+)->pd.DataFrame: # A row for these weights, and one for random ones where `baseline`: accuracy of both probes, 0..1
     "Linear probe and nearest neighbours on frozen features, beside random weights. Raises `ValueError` where there is one class, or nothing to train or to test on"
     test = df.is_test.to_numpy(bool)
     if test.all() or not test.any(): raise ValueError(f'{(~test).sum()} videos to train and {test.sum()} to test on: a probe needs both')
     if df.label[~test].nunique()<2: raise ValueError(f'one class, {df.label.iloc[0]!r}, leaves nothing to tell apart')
     nets,res = dict(pretrained=get_encoder(encoder)),{}
-    nets['random'] = reinitialized(nets['pretrained'], seed)
+    if baseline: nets['random'] = reinitialized(nets['pretrained'], seed)
     for name,net in nets.items():
         X = pooled_features(net, df.path.tolist(), **kwargs)
         probes = dict(linear=LogisticRegression(C=C, max_iter=2000), knn=KNeighborsClassifier(min(k, (~test).sum()), metric='cosine'))
