@@ -63,7 +63,7 @@ def provenance(
     return dict(settings=settings, python=platform.python_version(), packages={o: version(o) for o in packages},
                 git_revision=git or None)
 
-# %% ../nbs/40_cli.ipynb #a1f7c4ae
+# %% ../nbs/40_cli.ipynb #e1153cf2
 def _row(learn, values):
     "One line for one epoch, where there is no terminal to draw a table on"
     print('  '.join(f'{n} {o:.4f}' if isinstance(o, float) else f'{n} {o}' for n,o in zip(learn.recorder.metric_names, values)), flush=True)
@@ -179,6 +179,7 @@ def prp_pretrain(
     if 'rate' in heads: print(f'rate accuracy {learn.final_record[-len(learn.metrics)]:.3f} after the last epoch, chance is {1/dls.c:.3f}')
     learn.show_results()
     plt.savefig(out/'results.png', dpi=100)
+    plt.close()
     print(f'results are in {out}')
     return learn
 
