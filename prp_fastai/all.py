@@ -24,5 +24,6 @@ from .recognition import *
 from .retrieval import *
 from .architecture import *
 from .interpret import *
+from .track import *
 from .render import *
 from .cli import *
