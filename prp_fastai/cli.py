@@ -8,7 +8,7 @@ Docs: https://prp-fastai.github.io/prp_fastai/cli.html.md"""
 __all__ = ['find_videos', 'provenance', 'prp_pretrain', 'prp_scan', 'prp_cache', 'prp_demo', 'find_labelled', 'prp_test',
            'prp_finetune', 'prp_probe', 'prp_retrieve', 'prp_figures']
 
-# %% ../nbs/40_cli.ipynb #87efcfd6
+# %% ../nbs/40_cli.ipynb #2cba5418
 from fastai.vision.all import *
 from fastai.distributed import rank0_first
 from fastcore.script import *
@@ -33,6 +33,7 @@ from .recognition import *
 from .retrieval import *
 from .architecture import *
 from .interpret import *
+from .track import *
 from functools import wraps
 from inspect import signature
 from importlib.metadata import version
@@ -63,7 +64,7 @@ def provenance(
     return dict(settings=settings, python=platform.python_version(), packages={o: version(o) for o in packages},
                 git_revision=git or None)
 
-# %% ../nbs/40_cli.ipynb #e1153cf2
+# %% ../nbs/40_cli.ipynb #2e4c9aec
 def _row(learn, values):
     "One line for one epoch, where there is no terminal to draw a table on"
     print('  '.join(f'{n} {o:.4f}' if isinstance(o, float) else f'{n} {o}' for n,o in zip(learn.recorder.metric_names, values)), flush=True)
@@ -151,6 +152,7 @@ def prp_pretrain(
     max_bad:float=.01, # Share of videos that may turn out to be unreadable before the run stops
     speed:str='', # Any of channels_last, fold, bf16, compile, recompute, separated by commas (`speedups`)
     accumulate:int=None, # Clips after which a step is taken; after each batch where not given
+    log:str=None, # Keep losses and figures in `out` for `tensorboard`, or with `wandb`
     resume:bool=False, # Go on with the run in `out`, exactly where it stopped?
     config:str=None, # `settings.json` of another run; its settings hold for what is not named here
     seed:int=42, # Of weights, draws and split
@@ -171,6 +173,7 @@ def prp_pretrain(
     run = Resume(out)
     if not resume: run.file.unlink(missing_ok=True)
     cbs = [SaveBestEncoder(out/'encoder.safetensors'), WatchVideos(max_bad), run, *faster]
+    if log: cbs += tracker(log, out, settings, resume)
     with learn.distrib_ctx():
         if schedule=='one_cycle': learn.fit_one_cycle(epochs, lr, cbs=cbs)
         else: learn.fit(epochs, lr, cbs=cbs+[plateau(patience)] if schedule=='plateau' else cbs)

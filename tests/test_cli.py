@@ -35,8 +35,10 @@ def test_pretrain_goes_on_where_it_was_told_to_stop(video_folder, tmp_path):
 
 def test_settings_of_one_run_for_another(video_folder, tmp_path):
     small = (str(video_folder), '--width', .02, '--size', 24, '--bs', 4, '--epochs', 1, '--num-workers', 0)
-    run('prp-pretrain', *small, '--out', tmp_path/'a', '--speed', 'channels_last,fold,bf16', '--accumulate', 8, '--attn', 'none')
+    run('prp-pretrain', *small, '--out', tmp_path/'a', '--speed', 'channels_last,fold,bf16', '--accumulate', 8, '--attn', 'none', '--log', 'tensorboard')
+    assert list((tmp_path/'a').glob('events.out.*'))
     run('prp-pretrain', video_folder, '--out', tmp_path/'b', '--config', tmp_path/'a/settings.json', '--lr', .02)
+    assert 'kind' in run('prp-pretrain', *small, '--out', tmp_path/'c', '--log', 'paper', ok=False)
     a,b = (json.loads((tmp_path/o/'settings.json').read_text())['settings'] for o in 'ab')
     assert a['speed']=='channels_last,fold,bf16' and {k for k in a if a[k]!=b[k]}=={'out','lr'} and b['lr']==.02
     (tmp_path/'odd.json').write_text('{"colour": 1}')
