@@ -60,7 +60,7 @@ class SharedDL(GetAttr):
     def _DataLoader__idxs(self): return L(self.dl._DataLoader__idxs)[self.places]
 
     def sample(self):
-        for i,at in enumerate(self.places[getattr(self.dl, 'skip', 0)*self.bs:]):
+        for i,at in enumerate(self.places[getattr(self.dl, 'first_batch', 0)*self.bs:]):
             self.dl.at = at
             if i//self.bs%self.dl.num_workers==self.dl.offs: yield self.dl._DataLoader__idxs[at]
 

@@ -55,9 +55,9 @@ def _do_fit(self:Learner):
 def all_batches(self:Learner):
     self.n_iter,whole = len(self.dl),_whole(self.dl)
     try:
-        for o in enumerate(self.dl, getattr(whole, 'skip', 0)): self.one_batch(*o)
+        for o in enumerate(self.dl, getattr(whole, 'first_batch', 0)): self.one_batch(*o)
     finally:
-        if hasattr(whole, 'skip'): whole.skip = 0
+        if hasattr(whole, 'first_batch'): whole.first_batch = 0
 
 # %% ../nbs/22a_resume.ipynb #1829f0fd
 def _whole(dl):
@@ -94,13 +94,13 @@ class Resume(Callback):
     def before_train(self):
         if self.middle:
             self._remember(self.middle)
-            _whole(self.dl).skip,self.middle = self.middle['iter'],None
+            _whole(self.dl).first_batch,self.middle = self.middle['iter'],None
         self.dl_rngs = [_whole(o).rng.getstate() for o in self.dls]
 
     def after_batch(self):
         if not self.training and num_distrib(): return
         stop,done = self._told_to_stop(),self.iter+1
-        if self.training and hasattr(_whole(self.dl), 'skip'):
+        if self.training and hasattr(_whole(self.dl), 'first_batch'):
             due = stop or self.every and done%self.every==0
             if due or done==self.n_iter: self.kept = self._state(self.epoch, done)
             if due: self._write(self.kept)

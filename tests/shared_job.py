@@ -35,7 +35,7 @@ def played(bs, workers, skip):
     "The draws of an epoch, a list for each batch"
     set_seed(3+rank_distrib())
     dl = VideoDL(videos[:10], after_item=draw, bs=bs//2, num_workers=workers, shuffle=True)
-    dl.skip = skip
+    dl.first_batch = skip
     return [b.tolist() for b in (SharedDL(dl, True) if num_distrib() else dl)][:2-skip]
 
 def train(path, bs):

@@ -119,7 +119,7 @@ def test_a_fit_that_broke_off_leaves_nothing_behind(video_folder, tmp_path):
         with pytest.raises(SystemExit): fit(learner(video_folder), tmp_path/'a', StopAt((1,'train',1)))
         learn = learner(video_folder)
         with pytest.raises(ZeroDivisionError): fit(learn, tmp_path/'a', Break())
-        assert learn.first_epoch==0 and learn.dls.train.skip==0
+        assert learn.first_epoch==0 and learn.dls.train.first_batch==0
         os.kill(os.getpid(), signal.SIGTERM)
         assert told==[1]
     finally: signal.signal(signal.SIGTERM, old)
