@@ -43,7 +43,7 @@ def _set_random_state(o):
     torch.set_rng_state(o['torch'])
     torch.cuda.set_rng_state_all(o['cuda'][:torch.cuda.device_count()])
 
-# %% ../nbs/22a_resume.ipynb #635bfd34
+# %% ../nbs/22a_resume.ipynb #e2c0fbf7
 Learner.first_epoch = 0
 
 @patch
@@ -72,7 +72,7 @@ def _of_each(o):
     torch.distributed.all_gather_object(res, o)
     return res
 
-# %% ../nbs/22a_resume.ipynb #6a8c60df
+# %% ../nbs/22a_resume.ipynb #10fdb4d0
 class Resume(Callback):
     "Keep a run in `folder`, as `last.pth` and `history.csv`, and go on with the one that is there, exactly. SIGTERM ends it after the batch at hand. With other DataLoaders than `VideoDL`, it goes on from the end of an epoch"
     order = 100
