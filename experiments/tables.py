@@ -88,5 +88,6 @@ def main(
             folder = fname.parent/'unfinished'/re.sub(r'[^\w.]+', '-', ' '.join(key.values()))
             row = key | measure(run, df, folder, seed, cache=cache, num_workers=num_workers, **how)
             print(', '.join(f'{k} {v}' for k,v in row.items()), flush=True)
-            pd.concat([kept(fname), pd.DataFrame([row])]).to_csv(fname, index=False)
+            pd.concat([kept(fname), pd.DataFrame([row])]).to_csv(tmp:=fname.with_suffix('.tmp'), index=False)
+            tmp.replace(fname)
             shutil.rmtree(folder)

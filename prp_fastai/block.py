@@ -46,7 +46,7 @@ class VideoDL(TfmdDL):
         super().__init__(*args, timeout=timeout, **kwargs)
         self.bad = torch.zeros(len(self.dataset), dtype=torch.bool).share_memory_()
         self.reading = torch.zeros(max(1, self.fake_l.num_workers), dtype=torch.long).share_memory_()
-        self.epoch_seed,self.at,self.skip = 0,0,0
+        self.epoch_seed,self.at,self.first_batch = 0,0,0
 
     def randomize(self):
         super().randomize()
@@ -54,7 +54,7 @@ class VideoDL(TfmdDL):
         self.fake_l.generator = torch.Generator().manual_seed(self.epoch_seed)
 
     def sample(self):
-        first,bs = self.skip*(self.bs or 1),self.bs or 1
+        first,bs = self.first_batch*(self.bs or 1),self.bs or 1
         for i,o in enumerate(itertools.islice(self._DataLoader__idxs, first, None)):
             self.at = first+i
             if i//bs%self.num_workers==self.offs: yield o

@@ -64,7 +64,7 @@ def provenance(
     return dict(settings=settings, python=platform.python_version(), packages={o: version(o) for o in packages},
                 git_revision=git or None)
 
-# %% ../nbs/40_cli.ipynb #2e4c9aec
+# %% ../nbs/40_cli.ipynb #8d7e84d8
 def _row(learn, values):
     "One line for one epoch, where there is no terminal to draw a table on"
     print('  '.join(f'{n} {o:.4f}' if isinstance(o, float) else f'{n} {o}' for n,o in zip(learn.recorder.metric_names, values)), flush=True)
@@ -84,10 +84,10 @@ def _plain(learn):
 def _keep_settings(out, settings, resume=False, free=()):
     "Write settings and provenance of a run into `out`. Raises `ValueError` where the run there, which is to go on, was made with others"
     known,free = out/'settings.json',{'out','num_workers','manifest','cache','max_bad',*free}
+    if rank_distrib(): return
     if resume and known.exists():
         before = json.loads(known.read_text())['settings']
         if diff:=[k for k,v in settings.items() if k not in free and before.get(k)!=v]: raise ValueError(f'{out} was made with other settings, --resume needs the same: {", ".join(diff)}')
-    if rank_distrib(): return
     out.mkdir(parents=True, exist_ok=True)
     known.write_text(json.dumps(provenance(settings), indent=1))
 
@@ -151,10 +151,10 @@ def prp_pretrain(
     backend:str='pyav', # What decodes: pyav or torchcodec
     max_bad:float=.01, # Share of videos that may turn out to be unreadable before the run stops
     speed:str='', # Any of channels_last, fold, bf16, compile, recompute, separated by commas (`speedups`)
-    accumulate:int=None, # Clips after which a step is taken; after each batch where not given
+    accumulate:int=None, # Clips of one process after which a step is taken; after each batch where not given
     log:str=None, # Keep losses and figures in `out` for `tensorboard`, or with `wandb`
     resume:bool=False, # Go on with the run in `out`, exactly where it stopped?
-    config:str=None, # `settings.json` of another run; its settings hold for what is not named here
+    config:str=None, # `settings.json` of another run; its settings hold for what is left at its default here
     seed:int=42, # Of weights, draws and split
 )->Learner: # Trained
     "Pretrain an encoder by playback rate perception on videos without labels"
@@ -328,7 +328,7 @@ def prp_test(
     for name,each in accs.items(): tables[name] = split_table(each, dfs, 1 if name=='pretrained' else None)
     return _write_table(pd.concat(tables, names=['weights','split']), run/f'test-{test}', {**o, 'clips':clips, 'avg':avg})
 
-# %% ../nbs/40_cli.ipynb #eb875fe1
+# %% ../nbs/40_cli.ipynb #f1ee246f
 @call_parse(pos=['source'])
 @_with_config
 def prp_finetune(
@@ -357,9 +357,9 @@ def prp_finetune(
     cache:str=None, # Folder that `prp-cache` filled for this size
     max_bad:float=.01, # Share of videos that may turn out to be unreadable before the run stops
     speed:str='', # Any of channels_last, fold, bf16, compile, recompute, separated by commas (`speedups`)
-    accumulate:int=None, # Clips after which a step is taken; after each batch where not given
+    accumulate:int=None, # Clips of one process after which a step is taken; after each batch where not given
     resume:bool=False, # Go on with the run in `out`, exactly where it stopped?
-    config:str=None, # `settings.json` of another run; its settings hold for what is not named here
+    config:str=None, # `settings.json` of another run; its settings hold for what is left at its default here
     seed:int=42, # Of weights, draws and split
 )->pd.DataFrame: # Accuracy by encoder and split
     "Fine-tune a classifier on an encoder as section 4.1 does, and test it by the votes of ten clips"
@@ -463,7 +463,7 @@ def _write_report(
     Path(fname).write_text(_page.format(title=escape(title), body='\n'.join(parts)), encoding='utf-8')
     return Path(fname)
 
-# %% ../nbs/40_cli.ipynb #1b624150
+# %% ../nbs/40_cli.ipynb #9c59e35a
 def _load_run(
     run, # Folder that `prp-pretrain` wrote
     files, # Paths of the videos to validate on
@@ -475,9 +475,7 @@ def _load_run(
     dls = PRPDataLoaders.from_files(files, files, bs=min(o['bs'], len(files)), rates=_numbers(o['rates']), attn=None if o['attn']=='none' else o['attn'], num_workers=0,
         **{k: o[k] for k in ('clip_len','recon_rate','size','preset','seed')}, **{k: o[k] for k in presets['paper'] if o[k] is not None})
     learn = prp_learner(dls, o['encoder'], tuple(o['heads'].split(',')), o['width'], o['final'], o['lambda_d'], o['lambda_g'], path=run, model_dir='.')
-    with torch.serialization.safe_globals([L, np.dtype, type(np.dtype(float)), np.float64(0).__reduce__()[0]]):
-        state = torch.load(run/'last.pth', map_location=dls.device, weights_only=True)
-    learn.model.load_state_dict(state['model'])
+    learn.model.load_state_dict(torch.load(run/'last.pth', map_location=dls.device, weights_only=True)['model'])
     return learn
 
 # %% ../nbs/40_cli.ipynb #295477ce

@@ -60,7 +60,7 @@ class SharedDL(GetAttr):
     def _DataLoader__idxs(self): return L(self.dl._DataLoader__idxs)[self.places]
 
     def sample(self):
-        for i,at in enumerate(self.places[getattr(self.dl, 'skip', 0)*self.bs:]):
+        for i,at in enumerate(self.places[getattr(self.dl, 'first_batch', 0)*self.bs:]):
             self.dl.at = at
             if i//self.bs%self.dl.num_workers==self.dl.offs: yield self.dl._DataLoader__idxs[at]
 
@@ -75,7 +75,7 @@ class SharedDL(GetAttr):
             for k in ours: del vars(dl)[k]
             vars(dl).update(old)
 
-# %% ../nbs/23a_distributed.ipynb #de60827a
+# %% ../nbs/23a_distributed.ipynb #b46b6e93
 class SyncBatchNorm(nn.SyncBatchNorm):
     "`nn.SyncBatchNorm` that runs on the CPU too; processes have batches of the same size"
     process_group = None
@@ -86,8 +86,8 @@ class SyncBatchNorm(nn.SyncBatchNorm):
         mean = all_reduce(x.float().sum(dims))/n
         centred = x-mean.view(shape)
         var = all_reduce(centred.square().sum(dims))/n
-        self.num_batches_tracked += 1
         with torch.no_grad():
+            if self.num_batches_tracked is not None: self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(var*n/(n-1), self.momentum)
         return (centred*((var+self.eps).rsqrt()*self.weight).view(shape) + self.bias.view(shape)).to(x.dtype)

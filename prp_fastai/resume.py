@@ -30,7 +30,7 @@ def _memory(o):
         with suppress(TypeError): res[k] = _plain(v)
     return {k:v for k,v in res.items() if k not in but and not isinstance(v, str)}
 
-# %% ../nbs/22a_resume.ipynb #53362bd5
+# %% ../nbs/22a_resume.ipynb #9dfe5f12
 def _random_state():
     "States of the random number generators"
     kind,keys,*rest = np.random.get_state()
@@ -41,19 +41,23 @@ def _set_random_state(o):
     random.setstate(o['python'])
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(o['torch'])
-    torch.cuda.set_rng_state_all(o['cuda'])
+    torch.cuda.set_rng_state_all(o['cuda'][:torch.cuda.device_count()])
 
-# %% ../nbs/22a_resume.ipynb #80a61b33
+# %% ../nbs/22a_resume.ipynb #e2c0fbf7
 Learner.first_epoch = 0
 
 @patch
 def _do_fit(self:Learner):
-    for self.epoch in range(self.first_epoch, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+    first,self.first_epoch = self.first_epoch,0
+    for self.epoch in range(first, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
 
 @patch
 def all_batches(self:Learner):
-    self.n_iter = len(self.dl)
-    for o in enumerate(self.dl, getattr(self.dl, 'skip', 0)): self.one_batch(*o)
+    self.n_iter,whole = len(self.dl),_whole(self.dl)
+    try:
+        for o in enumerate(self.dl, getattr(whole, 'first_batch', 0)): self.one_batch(*o)
+    finally:
+        if hasattr(whole, 'first_batch'): whole.first_batch = 0
 
 # %% ../nbs/22a_resume.ipynb #1829f0fd
 def _whole(dl):
@@ -68,7 +72,7 @@ def _of_each(o):
     torch.distributed.all_gather_object(res, o)
     return res
 
-# %% ../nbs/22a_resume.ipynb #ec2867a3
+# %% ../nbs/22a_resume.ipynb #10fdb4d0
 class Resume(Callback):
     "Keep a run in `folder`, as `last.pth` and `history.csv`, and go on with the one that is there, exactly. SIGTERM ends it after the batch at hand. With other DataLoaders than `VideoDL`, it goes on from the end of an epoch"
     order = 100
@@ -81,6 +85,8 @@ class Resume(Callback):
     def file(self): return self.folder/'last.pth'
 
     def before_fit(self):
+        self.run = not (hasattr(self, 'lr_finder') or self.lock.locked())
+        if not self.run: return
         self.history,self.stopped,self.middle,self.kept = [],False,None,None
         self._listen()
         if self.file.exists(): self._go_on(torch.load(self.file, map_location='cpu', weights_only=True))
@@ -88,21 +94,18 @@ class Resume(Callback):
     def before_train(self):
         if self.middle:
             self._remember(self.middle)
-            _whole(self.dl).skip,self.middle = self.middle['iter'],None
+            _whole(self.dl).first_batch,self.middle = self.middle['iter'],None
         self.dl_rngs = [_whole(o).rng.getstate() for o in self.dls]
 
     def after_batch(self):
         if not self.training and num_distrib(): return
         stop,done = self._told_to_stop(),self.iter+1
-        if self.training and hasattr(_whole(self.dl), 'skip'):
+        if self.training and hasattr(_whole(self.dl), 'first_batch'):
             due = stop or self.every and done%self.every==0
             if due or done==self.n_iter: self.kept = self._state(self.epoch, done)
             if due: self._write(self.kept)
         elif stop and self.kept: self._write(self.kept)
         if stop: self._leave()
-
-    def after_train(self):
-        if hasattr(_whole(self.dl), 'skip'): _whole(self.dl).skip = 0
 
     def after_epoch(self):
         self.history.append(_plain(dict(zip(self.recorder.metric_names, self.recorder.log))))
@@ -111,20 +114,22 @@ class Resume(Callback):
         if self._told_to_stop(): self._leave()
 
     def after_fit(self):
-        self.learn.first_epoch = 0
         if self.before is not None: signal.signal(signal.SIGTERM, self.before)
 
-# %% ../nbs/22a_resume.ipynb #2474c3c7
+# %% ../nbs/22a_resume.ipynb #a90e175e
 @patch
 def _metrics(self:Resume): return [self.recorder.loss, self.recorder.smooth_loss, *self.learn.metrics]
+
+def _grads(model): return [p.grad if p.grad is not None and p.grad.any() else None for p in get_model(model).parameters()]
 
 @patch
 def _state(self:Resume, epoch, iter):
     cbs = {cb.name: _memory(cb) for cb in self.learn.cbs if cb is not self}
     cbs['recorder']['losses'] = [float(o) for o in self.recorder.losses]
-    return dict(epoch=epoch, iter=iter, n_iter=len(self.dls.train), processes=num_distrib(), model=get_model(self.learn.model).state_dict(), opt=_plain(self.opt.state_dict()), cbs=cbs,
-                metrics=_of_each([_memory(o) for o in self._metrics()]), scaler=self.scaler.state_dict() if hasattr(self.learn, 'scaler') else None, history=self.history,
-                pct_train=self.pct_train, train_iter=self.train_iter, dl_rngs=self.dl_rngs, random=_random_state())
+    model,scaler = get_model(self.learn.model),getattr(self.learn, 'scaler', None)
+    return dict(epoch=epoch, iter=iter, n_iter=len(self.dls.train), processes=num_distrib(), frozen=self.opt.frozen_idx, model=model.state_dict(), grads=_plain(_grads(model)),
+                opt=_plain(self.opt.state_dict()), cbs=cbs, metrics=_of_each([_memory(o) for o in self._metrics()]), scaler=scaler.state_dict() if scaler else None, history=self.history,
+                pct_train=self.pct_train, train_iter=self.train_iter, dl_rngs=self.dl_rngs, random=_of_each(_random_state()))
 
 @patch
 def _write(self:Resume, state):
@@ -134,14 +139,17 @@ def _write(self:Resume, state):
     tmp.replace(self.file)
     pd.DataFrame(state['history'], columns=self.recorder.metric_names).to_csv(self.folder/'history.csv', index=False)
 
-# %% ../nbs/22a_resume.ipynb #b4924c1c
+# %% ../nbs/22a_resume.ipynb #17a48a67
 @patch
 def _go_on(self:Resume, state):
     if state['n_iter']!=len(self.dls.train):
         raise ValueError(f"{self.file} is of a run with {state['n_iter']} batches an epoch, this one has {len(self.dls.train)}: use another folder, or the same videos and bs")
     if state['processes']!=num_distrib(): raise ValueError(f"{self.file} is of a run of {state['processes'] or 1} processes, this one has {num_distrib() or 1}")
-    device = next(self.learn.model.parameters()).device
-    get_model(self.learn.model).load_state_dict(state['model'])
+    if state['frozen']!=self.opt.frozen_idx: raise ValueError(f'{self.file} is of a run with other layers frozen: keep each part of fine-tuning in a folder of its own')
+    model = get_model(self.learn.model)
+    device = next(model.parameters()).device
+    model.load_state_dict(state['model'])
+    for p,g in zip(model.parameters(), state['grads']): p.grad = to_device(g, device)
     self.opt.load_state_dict(to_device(state['opt'], device))
     if state['scaler']: self.scaler.load_state_dict(state['scaler'])
     self.history,self.learn.first_epoch,self.middle = state['history'],state['epoch'],state if state['iter'] else None
@@ -156,17 +164,18 @@ def _remember(self:Resume, state):
     for m,o in zip(self._metrics(), state['metrics'][rank_distrib()]): vars(m).update(o)
     for dl,o in zip(self.dls, state['dl_rngs']): _whole(dl).rng.setstate(o)
     self.learn.pct_train,self.learn.train_iter = state['pct_train'],state['train_iter']
-    _set_random_state(state['random'])
+    _set_random_state(state['random'][rank_distrib()])
 
-# %% ../nbs/22a_resume.ipynb #72a56a70
+# %% ../nbs/22a_resume.ipynb #767182aa
 @patch
 def _listen(self:Resume):
     self.before = None
     if threading.current_thread() is not threading.main_thread(): return
-    self.before = signal.getsignal(signal.SIGTERM)
+    self.before = before = signal.getsignal(signal.SIGTERM)
     def stop(*_):
         self.stopped = True
-        signal.signal(signal.SIGTERM, self.before)
+        signal.signal(signal.SIGTERM, before)
+        if self.learn is None: os.kill(os.getpid(), signal.SIGTERM)
     signal.signal(signal.SIGTERM, stop)
 
 @patch

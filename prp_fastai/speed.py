@@ -12,12 +12,12 @@ from fastai.vision.all import *
 from contextlib import nullcontext
 from torch.utils.checkpoint import checkpoint
 
-# %% ../nbs/22b_speed.ipynb #fe210322
+# %% ../nbs/22b_speed.ipynb #2d9ba40c
 def _in_bf16(forward, *args):
     with torch.autocast(args[0].device.type, torch.bfloat16): return forward(*args)
 
 class BF16(Callback):
-    "Run the model under bfloat16 autocast, on CPU or GPU, in training and validation; what a fit that breaks off leaves of it, the next fit with it takes away"
+    "Run the model under bfloat16 autocast, on CPU or GPU, in training and validation"
     def before_fit(self):
         self.inner = self.model
         self.after_fit()

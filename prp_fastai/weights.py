@@ -37,7 +37,7 @@ def video_ids(
     "A name for each video that is the same wherever its folder lies and whatever its format"
     return [hashlib.sha1(f'{o.parent.name}/{o.stem}'.encode()).hexdigest()[:12] for o in L(files).map(Path)]
 
-# %% ../nbs/24_weights.ipynb #f2226255
+# %% ../nbs/24_weights.ipynb #a0337da1
 def encoder_card(
     learn:Learner, # From `prp_learner`
 )->dict: # Of what JSON holds
@@ -51,11 +51,11 @@ def encoder_card(
 def save_encoder(self:Learner,
     fname, # File to write, by convention `.safetensors`
 )->Path: # `fname`
-    "Write the encoder's weights, with its `encoder_card`; of several processes the first does"
+    "Write the encoder's weights, with its `encoder_card`, beside `fname` and then in its place; of several processes the first does"
     if rank_distrib(): return Path(fname)
     state = {k: v.contiguous() for k,v in get_model(self.model).encoder.state_dict().items()}
-    save_file(state, fname, metadata=dict(prp_fastai=json.dumps(encoder_card(self))))
-    return Path(fname)
+    save_file(state, tmp:=Path(fname).with_suffix('.tmp'), metadata=dict(prp_fastai=json.dumps(encoder_card(self))))
+    return tmp.replace(fname)
 
 # %% ../nbs/24_weights.ipynb #5924cbaa
 def read_card(

@@ -35,7 +35,7 @@ def played(bs, workers, skip):
     "The draws of an epoch, a list for each batch"
     set_seed(3+rank_distrib())
     dl = VideoDL(videos[:10], after_item=draw, bs=bs//2, num_workers=workers, shuffle=True)
-    dl.skip = skip
+    dl.first_batch = skip
     return [b.tolist() for b in (SharedDL(dl, True) if num_distrib() else dl)][:2-skip]
 
 def train(path, bs):
@@ -55,10 +55,13 @@ def train(path, bs):
     for at in ((1,0),None):
         learn = prp(bs, path)
         with learn.distrib_ctx(), suppress(SystemExit): learn.fit(2, cbs=[Resume(path/'stopped'), Stop(at)])
-    res |= dict(resumed=learn.recorder.values)
+    res |= dict(resumed=learn.recorder.values, drawn=[torch.rand(3)])
     learn = prp(bs, path)
     with learn.distrib_ctx(): learn.fit(2)
-    res |= dict(unbroken=learn.recorder.values)
+    res |= dict(unbroken=learn.recorder.values, drawn=[*res['drawn'], torch.rand(3)])
+    learn = prp(bs, path)
+    with learn.distrib_ctx(): learn.fit(2, cbs=[Recompute(), FoldUpsampling(), ChannelsLast3d()])
+    res |= dict(recomputed=learn.recorder.values)
     if num_distrib(): torch.distributed.barrier()
     res |= dict(played=[played(bs, workers, skip) for workers,skip in ((0,0), (2,0), (2,1))])
     torch.save(res, path/f'{rank_distrib()}.pt')

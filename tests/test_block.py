@@ -16,7 +16,7 @@ def test_validation_is_the_same_for_any_number_of_workers_and_any_order(video_fo
 def epoch(video_folder, workers, skip=0):
     set_seed(3)
     dl = PRPDataLoaders.from_folder(video_folder, **{**small, 'bs':2, 'num_workers':workers}, flip=.5).train
-    dl.skip = skip
+    dl.first_batch = skip
     return list(dl)
 
 @pytest.mark.parametrize('workers', [0,1,2,3])

@@ -92,3 +92,9 @@ def test_a_run_of_two_that_one_was_told_to_stop_goes_on_to_the_same_numbers(both
     *_,a,b = both
     for o in (a,*b): assert len(o['unbroken'])==2 and [*map(list, o['resumed'])]==[*map(list, o['unbroken'])]
     close(tensor(a['resumed']), tensor(b[0]['resumed']))
+    for o in (a,*b): assert torch.equal(*o['drawn'])
+    assert not torch.equal(b[0]['drawn'][0], b[1]['drawn'][0])
+
+def test_speed_ups_leave_the_numbers_of_two_processes(both):
+    *_,a,b = both
+    for o in (a,*b): torch.testing.assert_close(tensor([list(v) for v in o['recomputed']]), tensor([list(v) for v in o['unbroken']]), rtol=1e-3, atol=1e-4)

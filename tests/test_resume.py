@@ -101,6 +101,63 @@ def test_a_complete_run_is_only_loaded(video_folder, whole, tmp_path):
 def test_a_run_of_other_data_is_refused(video_folder, whole):
     with pytest.raises(Exception, match='batches an epoch'): fit(learner(video_folder, bs=4), whole)
 
+@pytest.mark.parametrize('at', [(0,'train',0), (1,'train',1), (1,'valid',0)])
+def test_gradients_that_wait_for_a_step_are_kept(video_folder, tmp_path, at):
+    "Batches of 2 and a step for 6 clips: one step takes gradients of two epochs"
+    fit(learner(video_folder), tmp_path/'whole', GradientAccumulation(6))
+    with pytest.raises(SystemExit): fit(learner(video_folder), tmp_path/'broken', GradientAccumulation(6), StopAt(at))
+    assert any(o is not None for o in kept(tmp_path/'broken')['grads'])
+    fit(learner(video_folder), tmp_path/'broken', GradientAccumulation(6))
+    assert same(tmp_path/'broken', tmp_path/'whole')
+
+def test_a_fit_that_broke_off_leaves_nothing_behind(video_folder, tmp_path):
+    "Neither where to begin, nor a handler of signals, nor half a sum of gradients"
+    class Break(Callback):
+        def after_backward(self): raise ZeroDivisionError('a step that fails')
+    told,old = [],signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+    try:
+        with pytest.raises(SystemExit): fit(learner(video_folder), tmp_path/'a', StopAt((1,'train',1)))
+        learn = learner(video_folder)
+        with pytest.raises(ZeroDivisionError): fit(learn, tmp_path/'a', Break())
+        assert learn.first_epoch==0 and learn.dls.train.first_batch==0
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert told==[1]
+    finally: signal.signal(signal.SIGTERM, old)
+    fit(learn, tmp_path/'a')
+    fit(learner(video_folder), tmp_path/'whole')
+    assert same(tmp_path/'a', tmp_path/'whole')
+
+def test_what_is_no_fit_leaves_the_run_alone(video_folder, tmp_path):
+    learn = learner(video_folder, cbs=Resume(tmp_path, every=1))
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(1, .1)
+        before,learn.model.rate[-1].bias.data[0] = (tmp_path/'last.pth').read_bytes(),7.
+        learn.lr_find(num_it=6, show_plot=False), learn.validate(), learn.get_preds()
+    assert learn.model.rate[-1].bias[0]==7 and (tmp_path/'last.pth').read_bytes()==before
+
+def test_both_parts_of_fine_tuning_need_a_folder_each(video_folder, tmp_path):
+    learn = learner(video_folder)
+    with learn.no_bar(), learn.no_logging(), pytest.raises(ValueError, match='other layers frozen'): learn.fine_tune(2, cbs=Resume(tmp_path))
+
+def test_a_run_follows_one_with_scaled_losses(video_folder, tmp_path):
+    "After a fit in half precision the learner has a scaler that is None"
+    learn = learner(video_folder)
+    learn.scaler = None
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, cbs=Resume(tmp_path))
+    assert kept(tmp_path)['scaler'] is None
+
+@pytest.mark.parametrize('stops', [SaveModelCallback, partial(EarlyStoppingCallback, min_delta=9.)])
+def test_trackers_remember(video_folder, tmp_path, stops, monkeypatch):
+    "A run that was stopped ends with the weights that one ends with that was not"
+    def run(folder, *cbs):
+        learn = learner(video_folder, path=folder)
+        with learn.no_bar(), learn.no_logging(): learn.fit(3, .3, cbs=[Resume(folder), stops(), *cbs])
+        return learn.model.state_dict()
+    whole = run(tmp_path/'a')
+    with pytest.raises(SystemExit): run(tmp_path/'b', StopAt((1,'train',1)))
+    again = run(tmp_path/'b')
+    for k in whole: assert torch.equal(whole[k], again[k]), k
+
 def test_other_dataloaders_go_on_from_the_end_of_an_epoch(tmp_path):
     def run(folder, *cbs):
         set_seed(2)

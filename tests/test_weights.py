@@ -126,3 +126,12 @@ def test_encoders_can_be_exported(arch, tmp_path):
     encoder,x = create_encoder(arch, .05).eval(),torch.rand(2,3,16,48,48)
     torch.export.save(torch.export.export(encoder, (x,)), tmp_path/'e.pt2')
     torch.testing.assert_close(torch.export.load(tmp_path/'e.pt2').module()(x), encoder(x))
+
+def test_an_encoder_whose_writing_breaks_off_is_still_the_one_before(learn, tmp_path, monkeypatch):
+    before = learn.save_encoder(tmp_path/'encoder.safetensors').read_bytes()
+    def broken(state, fname, metadata):
+        Path(fname).write_bytes(b'half')
+        raise OSError('no space left')
+    monkeypatch.setattr(module, 'save_file', broken)
+    with pytest.raises(OSError): learn.save_encoder(tmp_path/'encoder.safetensors')
+    assert (tmp_path/'encoder.safetensors').read_bytes()==before
