@@ -64,7 +64,7 @@ def provenance(
     return dict(settings=settings, python=platform.python_version(), packages={o: version(o) for o in packages},
                 git_revision=git or None)
 
-# %% ../nbs/40_cli.ipynb #8d7e84d8
+# %% ../nbs/40_cli.ipynb #f249973e
 def _row(learn, values):
     "One line for one epoch, where there is no terminal to draw a table on"
     print('  '.join(f'{n} {o:.4f}' if isinstance(o, float) else f'{n} {o}' for n,o in zip(learn.recorder.metric_names, values)), flush=True)
@@ -83,7 +83,7 @@ def _plain(learn):
 
 def _keep_settings(out, settings, resume=False, free=()):
     "Write settings and provenance of a run into `out`. Raises `ValueError` where the run there, which is to go on, was made with others"
-    known,free = out/'settings.json',{'out','num_workers','manifest','cache','max_bad',*free}
+    known,free = out/'settings.json',{'out','num_workers','manifest','cache','max_bad','log',*free}
     if rank_distrib(): return
     if resume and known.exists():
         before = json.loads(known.read_text())['settings']

@@ -8,13 +8,14 @@ Docs: https://prp-fastai.github.io/prp_fastai/distributed.html.md"""
 __all__ = ['dealt_batches', 'dealt_items', 'SharedDL', 'SyncBatchNorm', 'sync_batchnorm', 'SharedTrainer', 'ProcessEnded',
            'shard_of']
 
-# %% ../nbs/23a_distributed.ipynb #1263562c
+# %% ../nbs/23a_distributed.ipynb #e16e98d6
 from fastai.vision.all import *
 from fastai.callback.tracker import CSVLogger
 from fastai.distributed import *
 from accelerate import Accelerator
 from torch.distributed.nn.functional import all_reduce
 from .block import *
+from .resume import _of_each
 
 # %% ../nbs/23a_distributed.ipynb #2dc1f877
 def dealt_batches(
@@ -101,20 +102,14 @@ def sync_batchnorm(
     for m in plain: m.__class__ = SyncBatchNorm
     return plain
 
-# %% ../nbs/23a_distributed.ipynb #f9e87de4
-def _from_all(o):
-    "What each process has for `o`"
-    box = [None]*num_distrib()
-    torch.distributed.all_gather_object(box, o)
-    return box
-
+# %% ../nbs/23a_distributed.ipynb #43568ee5
 def _sum_metric(met):
     "Make of what each process found the value over all items. Raises `TypeError` where that is not known of `met`"
-    if isinstance(met, (AvgMetric,AvgLoss)): met.total,met.count = map(sum, zip(*_from_all((met.total, met.count))))
-    elif isinstance(met, AccumMetric): met.preds,met.targs = map(list, map(itertools.chain.from_iterable, zip(*_from_all((met.preds, met.targs)))))
+    if isinstance(met, (AvgMetric,AvgLoss)): met.total,met.count = map(sum, zip(*_of_each((met.total, met.count))))
+    elif isinstance(met, AccumMetric): met.preds,met.targs = map(list, map(itertools.chain.from_iterable, zip(*_of_each((met.preds, met.targs)))))
     elif not isinstance(met, ValueMetric): raise TypeError(f'the metric {met.name} cannot be put together from several processes; write it as a function, for AvgMetric or AccumMetric')
 
-# %% ../nbs/23a_distributed.ipynb #bd8250ab
+# %% ../nbs/23a_distributed.ipynb #3b9288a1
 class SharedTrainer(DistributedTrainer):
     "fastai's `DistributedTrainer`, with `SharedDL`s, metrics over all items, and a model that is an ordinary one again after the fit"
     parallel,plain = None,{}
@@ -141,7 +136,7 @@ class SharedTrainer(DistributedTrainer):
         self.recorder._valid_mets.map(_sum_metric)
         for cb in self.learn._grab_cbs(GatherPredsCallback):
             for k in sorted(vars(cb).keys() & {'inputs','preds','targets','losses'}):
-                setattr(cb, k, to_concat([o for o in _from_all(getattr(cb, k)) if o is not None and len(o)]))
+                setattr(cb, k, to_concat([o for o in _of_each(getattr(cb, k)) if o is not None and len(o)]))
 
     def after_fit(self):
         distrib_barrier()
