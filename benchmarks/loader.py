@@ -1,7 +1,7 @@
 """The way from files to batches, side by side: items a second of a DataLoader with worker processes, batches of 8, playback rates mixed.
 
 `python benchmarks/loader.py FOLDER --out benchmarks/results/loader_NAME.csv`. The first row is the authors' way, written from the description of their code: OpenCV from
-frame 0 to the end of the span, torchvision's transforms on each frame as a PIL image, floats and motion attention made in the worker. In the other rows only the reader differs: all ship the cropped raw frames, of which the device makes clip, target and attention (benchmarks/device.py).
+frame 0 to the end of the span, torchvision's transforms on each frame as a PIL image, floats and motion attention made in the worker. In the other rows only the reader differs: all ship the cropped raw frames, of which the device makes clip, target and attention (benchmarks/device.py), and the colours where frames come in YUV.
 Every way passes over the same files in each round; ratios are of medians over rounds. Readers that are not installed are left out."""
 import math,random,tempfile,time
 from importlib.util import find_spec
@@ -59,8 +59,8 @@ class Reading:
 
 def authors_dl(files, workers, attention, bs=8): return torch.utils.data.DataLoader(Authors(files, attention), bs, num_workers=workers, drop_last=True)
 
-def ours_dl(files, workers, reader):
-    dls = prp_dblock(splitter=IndexSplitter([0]), reader=reader).dataloaders(files[:1]+files, bs=8, num_workers=workers, device='cpu')
+def ours_dl(files, workers, reader, yuv=False):
+    dls = prp_dblock(splitter=IndexSplitter([0]), reader=reader, yuv=yuv).dataloaders(files[:1]+files, bs=8, num_workers=workers, device='cpu')
     dls.train.after_batch = Pipeline()
     return dls.train
 
@@ -70,7 +70,7 @@ def rate_of(way, files, seconds=0):
     it = iter(way(files))
     next(it)
     start,n = time.perf_counter(),0
-    for b in it: n += len(b[1])
+    for b in it: n += len(b[-1])
     return n/(time.perf_counter()-start)
 
 @call_parse(pos=['folder'])
@@ -89,13 +89,15 @@ def main(
     files = L(random.Random(0).choices(videos.path.tolist(), k=n_items)).map(Path)
     counts = dict(zip(videos.path, videos.n_frames))
     with tempfile.TemporaryDirectory() as tmp:
-        cache_videos(set(files), tmp, SIZE, manifest=videos)
+        for yuv in (False,True): cache_videos(set(files), tmp, SIZE, manifest=videos, yuv=yuv)
         ways = {"authors' way": partial(authors_dl, workers=workers, attention=authors_attention), "authors' way, attention of the paper": partial(authors_dl, workers=workers, attention=paper_attention)}
         for name in ('opencv','pyav_naive','torchcodec','decord'):
             if name in readers_of.readers: ways[name] = partial(ours_dl, workers=workers, reader=partial(Reading, readers_of.readers[name], counts))
         ways['prp_fastai'] = partial(ours_dl, workers=workers, reader=OpenVideo(videos))
         if 'torchcodec' in readers_of.readers: ways['prp_fastai, torchcodec'] = partial(ours_dl, workers=workers, reader=OpenVideo(videos, backend='torchcodec'))
+        ways["prp_fastai, YUV"] = partial(ours_dl, workers=workers, reader=OpenVideo(videos, yuv=True), yuv=True)
         ways['prp_fastai, cached'] = partial(ours_dl, workers=workers, reader=OpenVideo(videos, tmp, SIZE))
+        ways["prp_fastai, cached YUV"] = partial(ours_dl, workers=workers, reader=OpenVideo(videos, tmp, SIZE, yuv=True), yuv=True)
         rates = {name: [] for name in ways}
         for _ in progress_bar(range(rounds), leave=False, display=sys.stdout.isatty()):
             for name,dl in ways.items(): rates[name].append(rate_of(dl, files, seconds))

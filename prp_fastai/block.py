@@ -76,12 +76,14 @@ class VideoDL(TfmdDL):
             if 'timed out' not in str(e): raise
             raise TimeoutError(f'no batch came in {self.timeout} seconds; being read: {", ".join(str(self.items[i]) for i in self.reading)}') from e
 
-# %% ../nbs/06_block.ipynb #add74ce5
+# %% ../nbs/06_block.ipynb #dc878c18
 class PlaybackDL(VideoDL):
     "A `VideoDL` of (X, rate, G, M) that sends raw frames, clip after clip, and names the rates when it shows them"
     def create_batch(self, b):
-        spans,rates = zip(*b)
-        return TensorVideo(fa_collate([frame for o in spans for frame in o.as_subclass(Tensor).unbind(1)])),fa_collate(list(rates))
+        *videos,rates = zip(*b)
+        n = math.gcd(*(o.shape[1] for o in videos[0]))
+        pieces = ([piece for o in v for piece in o.as_subclass(Tensor).transpose(0, 1).split(n)] for v in videos)
+        return *(fa_collate(p).flatten(0, 1).as_subclass(type(v[0])) for p,v in zip(pieces, videos)),list(map(int, rates))
 
     @property
     def vocab(self): return [f'{s}x' for s in self.after_batch.rates]
@@ -118,7 +120,7 @@ def GroupSplitter(
         return groups.argwhere(lambda g: g not in held),valid
     return _inner
 
-# %% ../nbs/06_block.ipynb #3b57eeaa
+# %% ../nbs/06_block.ipynb #1640d0a6
 @with_preset
 def prp_dblock(
     rates:tuple=(1,2,4,8), # S: the sampling intervals, powers of two
@@ -141,12 +143,13 @@ def prp_dblock(
     eps:float=0., # Added above and below the fraction bar of the activation
     fake_gt:str='include', # Frames of G that are blended from two: 'include' them in the loss or 'exclude' them
     reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
+    yuv:bool=False, # Send frames in YUV 4:2:0, as videos have them, and make their colours on the device?
     **kwargs # Passed to `DataBlock`
 )->DataBlock: # Of paths
     "The `DataBlock` of pretraining: path -> (X, rate, G, M). Raises `ValueError` for rates that the sampling is not made for"
     rates = check_rates(rates, recon_rate)
     motion = MotionAttention(attn, diff, norm, per_channel, time_interp, eps)
-    item_tfms = [PlaybackRate(rates, clip_len, frame_size(size), seed, short, start, redraw_valid, reader), CropVideo(size, crop)]
+    item_tfms = [PlaybackRate(rates, clip_len, frame_size(size), seed, short, start, redraw_valid, reader, yuv), CropVideo(size, crop)]
     return DataBlock(blocks=VideoBlock, dl_type=PlaybackDL, splitter=splitter or RandomSplitter(.2, seed), batch_tfms=PRPBatch(rates, recon_rate, clip_len, motion, fake_gt),
                      item_tfms=item_tfms + ([FlipVideo(p=flip)] if flip else []), **kwargs)
 
@@ -176,21 +179,22 @@ def show_batch(x:TensorVideo, y:tuple, samples, ctxs=None, max_n=4, n_frames=6, 
     titles = [[f'X: rate {samples[i][1]}', f'G: {G.shape[2]//x.shape[2]}x slower', 'M: motion attention'] for i in range(n)]
     return show_strips([[x[i], G[i], M[i]] for i in range(n)], titles, n_frames)
 
-# %% ../nbs/06_block.ipynb #811a8fa7
+# %% ../nbs/06_block.ipynb #91cf7d17
 class _VideosDataLoaders(DataLoaders):
     "DataLoaders that know which videos are usable"
     @classmethod
-    def _usable(cls, files, rates, clip_len, size, manifest=None, cache=None, backend='pyav'):
+    def _usable(cls, files, rates, clip_len, size, manifest=None, cache=None, backend='pyav', yuv=False):
         "Those of `files` that have a clip, and the `OpenVideo` that reads them. Raises `FileNotFoundError` where `cache` has none of them"
         if not files: return L(),VideoReader
         df = manifest_of(files, manifest)
         usable = set(usable_videos(df, rates, clip_len))
         files = L(files).filter(lambda o: Path(os.path.abspath(o)) in usable)
+        reader = OpenVideo(df, cache, frame_size(size), backend, yuv)
         if files and cache is not None:
-            n = sum(cache_file(o, cache, frame_size(size)).exists() for o in files)
-            if not n: raise FileNotFoundError(f'{cache} has none of these {len(files)} videos at {frame_size(size)}: fill it with prp-cache, or cache_videos')
+            n = len(files.map(reader.cached).filter())
+            if not n: raise FileNotFoundError(f"{cache} has none of these {len(files)} videos at {frame_size(size)}{' in YUV'*yuv}: fill it with prp-cache{' --yuv'*yuv}, or cache_videos")
             print(f'{n} of {len(files)} videos are read from the cache')
-        return files,OpenVideo(df, cache, frame_size(size), backend)
+        return files,reader
 
     @classmethod
     def _checked(cls, dblock, items, bs, **kwargs):
@@ -199,7 +203,7 @@ class _VideosDataLoaders(DataLoaders):
         if not n_valid: raise ValueError(f'no videos to validate on, out of {len(items)}')
         return cls.from_dblock(dblock, items, bs=bs, **kwargs)
 
-# %% ../nbs/06_block.ipynb #1b9a23e6
+# %% ../nbs/06_block.ipynb #5a453cfe
 class PRPDataLoaders(_VideosDataLoaders):
     "DataLoaders of (X, rate, G, M) from videos without labels"
     @classmethod
@@ -222,7 +226,7 @@ class PRPDataLoaders(_VideosDataLoaders):
         "From a list of paths; says which cannot be used, and leaves them out. Raises `ValueError` where nothing is left to train or to validate on"
         files,valid = L(files).map(Path),L(valid).map(Path)
         rates = check_rates(kwargs.get('rates', (1,2,4,8)), kwargs.get('recon_rate', 2))
-        usable,reader = cls._usable(files+valid, rates, kwargs.get('clip_len', 16), kwargs.get('size', 112), manifest, cache, backend)
+        usable,reader = cls._usable(files+valid, rates, kwargs.get('clip_len', 16), kwargs.get('size', 112), manifest, cache, backend, kwargs.get('yuv', False))
         files,valid = (part.filter(set(usable).__contains__) for part in (files,valid))
         split = IndexSplitter(range(len(files), len(files)+len(valid))) if valid else (GroupSplitter if by_group else RandomSplitter)(valid_pct, seed=seed)
         dblock = prp_dblock(splitter=split, seed=seed, reader=reader, **kwargs)

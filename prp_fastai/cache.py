@@ -19,38 +19,47 @@ from .manifest import _in_processes,_stamp
 from glob import escape as glob_escape
 import hashlib,warnings
 
-# %% ../nbs/03b_cache.ipynb #1433e476
+# %% ../nbs/03b_cache.ipynb #23298086
+def _shelf(folder, size, yuv):
+    "Where a cache keeps frames of one kind"
+    return Path(folder)/(f'{size[0]}x{size[1]}' + '-yuv'*yuv)
+
+# %% ../nbs/03b_cache.ipynb #c4159cd5
 def cache_file(
     path, # Video
     folder, # The cache
     size:tuple=(128,171), # (height, width) of its frames
-)->Path: # `.npy`, which holds `uint8` (3,t,height,width)
+    yuv:bool=False, # Are they in YUV 4:2:0?
+)->Path: # `.npy`, which holds `uint8` (3,t,height,width), or (t,) of `yuv_dtype`
     "Where the frames of a video are kept, if they are"
     stamp = _stamp(path)
     where,when = (hashlib.sha1(o.encode()).hexdigest()[:10] for o in (stamp['path'], f'{stamp["bytes"]} {stamp["mtime"]}'))
-    return Path(folder)/f'{size[0]}x{size[1]}'/f'{Path(path).stem}-{where}-{when}.npy'
+    return _shelf(folder, size, yuv)/f'{Path(path).stem}-{where}-{when}.npy'
 
-# %% ../nbs/03b_cache.ipynb #34be6b49
+# %% ../nbs/03b_cache.ipynb #3fc4d9eb
 def cache_video(
     path, # Video
     folder, # The cache
     size:tuple=(128,171), # (height, width) of its frames
     known=None, # As `VideoReader` takes it
+    yuv:bool=False, # Keep them in YUV 4:2:0, for `planes`?
 )->Path: # Its file in the cache
     "Decode all frames of a video into the cache. Raises `VideoError`"
-    fname = cache_file(path, folder, size)
+    fname = cache_file(path, folder, size, yuv)
     fname.parent.mkdir(parents=True, exist_ok=True)
     for old in fname.parent.glob(f'{glob_escape(fname.name.rsplit("-", 1)[0])}-*'): old.unlink()
     tmp = fname.with_suffix('.tmp')
     with VideoReader(path, known) as v:
-        kept = np.lib.format.open_memmap(tmp, 'w+', np.uint8, (3, len(v), *size))
-        v.frames(range(len(v)), size, out=kept)
+        kind,shape = (yuv_dtype(size),(len(v),)) if yuv else (np.uint8,(3, len(v), *size))
+        kept = np.lib.format.open_memmap(tmp, 'w+', kind, shape)
+        (v.planes if yuv else v.frames)(range(len(v)), size, out=kept)
         kept.flush()
         for i in {0, len(v)//2, len(v)-1}:
-            if not np.array_equal(np.load(tmp, mmap_mode='r')[:,i], v.frames([i], size)[:,0].numpy()): raise VideoError(path, f'frame {i} differs when it is read again')
+            again = (L((o.planes if yuv else o.frames)([i], size)) for o in (CachedVideo(path, tmp), v))
+            if not all(map(torch.equal, *again)): raise VideoError(path, f'frame {i} differs when it is read again')
     return tmp.replace(fname)
 
-# %% ../nbs/03b_cache.ipynb #afba01af
+# %% ../nbs/03b_cache.ipynb #0009d323
 class CachedVideo:
     "The frames of the video at `path`, out of the cache; used as a `VideoReader` is"
     def __init__(self,
@@ -58,21 +67,37 @@ class CachedVideo:
         fname, # Its file in the cache
     ):
         self.path = Path(path)
-        with _errors_of(fname): self.video = np.load(fname, mmap_mode='c')
+        with _errors_of(fname): self.video = np.load(str(fname), mmap_mode='c')
 
-    def __len__(self): return self.video.shape[1]
+        self.yuv = self.video.ndim==1
+        self.size = (self.video['luma'] if self.yuv else self.video).shape[-2:]
+
+    def __len__(self): return self.video.shape[0 if self.yuv else 1]
     def __enter__(self): return self
     def __exit__(self, *args): pass
+
+    def _frames(self, idxs, size):
+        if size and tuple(size)!=self.size: raise ValueError(f'{self.path} is cached at {self.size}, not at {tuple(size)}')
+        at = _within(idxs, self)
+        at = slice(at[0], at[-1]+1) if at==list(range(at[0], at[-1]+1)) else at
+        return self.video[at] if self.yuv else self.video[:,at]
 
     def frames(self,
         idxs, # Frame numbers, in any order, repeats allowed
         size:tuple=None, # (height, width), which has to be that of the cache
     )->TensorVideo: # `uint8` (3,len(idxs),height,width), RGB
         "Exactly the frames `idxs`. Raises `IndexError` beyond the video, `ValueError` for another size"
-        if size and tuple(size)!=self.video.shape[2:]: raise ValueError(f'{self.path} is cached at {self.video.shape[2:]}, not at {tuple(size)}')
-        at = _within(idxs, self)
-        frames = self.video[:,at[0]:at[-1]+1] if at==list(range(at[0], at[-1]+1)) else self.video[:,at]
-        return TensorVideo(torch.from_numpy(frames), fn=str(self.path))
+        frames = self._frames(idxs, size)
+        rgb = yuv_to_rgb(*(o.as_subclass(Tensor) for o in yuv_planes(frames))) if self.yuv else torch.from_numpy(frames)
+        return TensorVideo(rgb, fn=str(self.path))
+
+    def planes(self,
+        idxs, # Frame numbers, in any order, repeats allowed
+        size:tuple=None, # (height, width), which has to be that of the cache
+    )->tuple: # Luma, a `TensorVideo` (1,len(idxs),h,w), and chroma, a `TensorChroma` (2,len(idxs),h/2,w/2)
+        "Exactly the frames `idxs`, in YUV 4:2:0. Raises `IndexError` beyond the video, `ValueError` for another size, or where the cache is in RGB"
+        if not self.yuv: raise ValueError(f'{self.path} is cached in RGB: fill a cache with yuv=True')
+        return yuv_planes(self._frames(idxs, size), fn=str(self.path))
 
 # %% ../nbs/03b_cache.ipynb #c23bc2d2
 def _try_cache(args):
@@ -80,7 +105,7 @@ def _try_cache(args):
     try: return bool(cache_video(*args))
     except VideoError as e: return str(e.reason)
 
-# %% ../nbs/03b_cache.ipynb #e797e808
+# %% ../nbs/03b_cache.ipynb #9cf86715
 def cache_videos(
     files, # Paths
     folder, # The cache
@@ -88,18 +113,19 @@ def cache_videos(
     manifest=None, # Manifest of the files, or where to keep it; in the user's cache folder where None
     n_workers:int=defaults.cpus, # Processes
     timeout:float=600, # Seconds that one file may take
+    yuv:bool=False, # Keep frames in YUV 4:2:0, half the bytes?
 )->pd.DataFrame: # The rows of the manifest, with `cached`: the path in the cache, empty where the video could not be kept
     "Keep the frames of all `files` in `folder`. Warns of those that cannot be kept"
     df = manifest_of(files, manifest, n_workers, timeout)
-    places = {o: cache_file(o, folder, size) for o in df.path[df.status=='ok']}
-    for o in (Path(folder)/f'{size[0]}x{size[1]}').glob('*.tmp'): o.unlink()
+    places = {o: cache_file(o, folder, size, yuv) for o in df.path[df.status=='ok']}
+    for o in _shelf(folder, size, yuv).glob('*.tmp'): o.unlink()
     todo = [o for o,place in places.items() if not place.exists()]
-    jobs = [(o, folder, size, known_of(row)) for o,row in df.set_index('path').loc[todo].iterrows()]
+    jobs = [(o, folder, size, known_of(row), yuv) for o,row in df.set_index('path').loc[todo].iterrows()]
     for done,path in _progress(zip(_in_processes(_try_cache, jobs, n_workers, timeout), todo), len(todo)):
         if done is not True: warnings.warn(f'{path} is not cached: {done}')
     return df.assign(cached=[str(places[o]) if o in places and places[o].exists() else '' for o in df.path])
 
-# %% ../nbs/03b_cache.ipynb #adc2b028
+# %% ../nbs/03b_cache.ipynb #8dd094ea
 class OpenVideo:
     "Path -> reader of its frames: the cache's where it has the video, the back end's where not"
     def __init__(self,
@@ -107,11 +133,21 @@ class OpenVideo:
         cache=None, # Folder that `cache_videos` filled
         size:tuple=(128,171), # (height, width) of the frames there
         backend:str='pyav', # 'pyav' or 'torchcodec'
+        yuv:bool=False, # For `planes`? Looks for frames in YUV then; for `frames` it takes RGB, and where there is none what YUV can be made into
     ):
+        if yuv and backend!='pyav': raise ValueError(f"frames in YUV are read by 'pyav', not by {backend!r}")
         store_attr('cache,size')
+        self.kinds = (True,) if yuv else (False,True)
         self.reader = get_reader(backend)
         self.known = {} if manifest is None else {row.path: known_of(row) for row in manifest.itertuples()}
 
+    def cached(self,
+        path, # Video
+    )->Path: # None where the cache does not have it
+        "Its file in the cache"
+        if self.cache is None: return None
+        return first((cache_file(path, self.cache, self.size, o) for o in self.kinds), Path.exists)
+
     def __call__(self, path):
-        if self.cache is not None and (fname:=cache_file(path, self.cache, self.size)).exists(): return CachedVideo(path, fname)
+        if fname:=self.cached(path): return CachedVideo(path, fname)
         return self.reader(path, self.known.get(os.path.abspath(path)))

@@ -64,7 +64,7 @@ def provenance(
     return dict(settings=settings, python=platform.python_version(), packages={o: version(o) for o in packages},
                 git_revision=git or None)
 
-# %% ../nbs/40_cli.ipynb #f249973e
+# %% ../nbs/40_cli.ipynb #9b266112
 def _row(learn, values):
     "One line for one epoch, where there is no terminal to draw a table on"
     print('  '.join(f'{n} {o:.4f}' if isinstance(o, float) else f'{n} {o}' for n,o in zip(learn.recorder.metric_names, values)), flush=True)
@@ -149,6 +149,7 @@ def prp_pretrain(
     manifest:str=None, # Where `prp-scan` keeps what it found out; in the user's cache folder where not given
     cache:str=None, # Folder that `prp-cache` filled for this size
     backend:str='pyav', # What decodes: pyav or torchcodec
+    yuv:bool=False, # Read frames in YUV 4:2:0 and make their colours on the device? Needs a cache filled so, where one is given
     max_bad:float=.01, # Share of videos that may turn out to be unreadable before the run stops
     speed:str='', # Any of channels_last, fold, bf16, compile, recompute, separated by commas (`speedups`)
     accumulate:int=None, # Clips of one process after which a step is taken; after each batch where not given
@@ -164,7 +165,7 @@ def prp_pretrain(
     set_seed(seed)
     dls = rank0_first(PRPDataLoaders.from_files, find_videos(source, root), find_videos(valid, root) if valid else None, valid_pct=valid_pct, by_group=by_group,
         rates=_numbers(rates), clip_len=clip_len, recon_rate=recon_rate, size=size, flip=flip, preset=preset, attn=None if attn=='none' else attn,
-        **{k: settings[k] for k in presets['paper'] if settings[k] is not None}, bs=bs, num_workers=num_workers, manifest=manifest, cache=cache, backend=backend, seed=seed)
+        **{k: settings[k] for k in presets['paper'] if settings[k] is not None}, bs=bs, num_workers=num_workers, manifest=manifest, cache=cache, backend=backend, yuv=yuv, seed=seed)
     learn = prp_learner(dls, encoder, heads, width, final, lambda_d, lambda_g, lr=lr, opt_func=partial(prp_sgd, mom=mom, wd=wd, head_lr_mult=head_lr_mult),
                         path=out, model_dir='.')
     _plain(learn).recorder.train_metrics = True
@@ -205,7 +206,7 @@ def prp_scan(
     for o in df[df.status=='broken'].itertuples(): print(f'{o.path}: {o.reason}')
     print(f'{len(df)} videos, {df.duration.sum()/3600:.2f} hours, {df.bytes.sum()/1e6:.0f} MB' + (f'; the manifest is {fname}' if fname else ''))
 
-# %% ../nbs/40_cli.ipynb #492235ef
+# %% ../nbs/40_cli.ipynb #c11b36ba
 @call_parse(pos=['source','cache'])
 def prp_cache(
     source:str, # Videos: a folder, a list as UCF101's, a .csv with paths in its first column, or `sample`
@@ -216,10 +217,11 @@ def prp_cache(
     manifest:str=None, # Where `prp-scan` keeps what it found out; in the user's cache folder where not given
     num_workers:int=defaults.cpus, # Processes
     timeout:float=600, # Seconds that one file may take
+    yuv:bool=False, # Keep frames in YUV 4:2:0, half the bytes, for `prp-pretrain --yuv`?
 ):
     "Decode every video once, and keep its scaled frames for runs to read"
     files = find_videos(source, root)
-    df = cache_videos(shard_of(files, shard) if shard else files, cache, frame_size(size), manifest, num_workers, timeout)
+    df = cache_videos(shard_of(files, shard) if shard else files, cache, frame_size(size), manifest, num_workers, timeout, yuv)
     for o in df[df.status=='broken'].itertuples(): print(f'{o.path}: {o.reason}')
     kept = df[df.cached!='']
     n_bytes,hours = sum(Path(o).stat().st_size for o in kept.cached),kept.duration.sum()/3600

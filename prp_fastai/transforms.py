@@ -25,9 +25,9 @@ def item_rng(
 class RandItem(RandTransform, ItemTransform):
     "A `RandTransform` that sees the whole item, and draws once for all of it"
 
-# %% ../nbs/05_transforms.ipynb #d2e746af
+# %% ../nbs/05_transforms.ipynb #aeb80893
 class PlaybackRate(RandItem):
-    "File -> raw frames under a clip (3,s*l,h,w), `uint8`, and the number of its rate (section 3.1). Raises `VideoError`"
+    "File -> raw frames under a clip (3,s*l,h,w), `uint8`, or their luma and chroma, and the number of its rate (section 3.1). Raises `VideoError`"
     split_idx,order = None,0
     def __init__(self,
         rates:tuple=(1,2,4,8), # S: the sampling intervals
@@ -38,11 +38,12 @@ class PlaybackRate(RandItem):
         start:str='uniform', # Where clips start: 'uniform', or 'off_by_one' as the authors' code
         redraw:bool=False, # Draw anew in validation too?
         reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
+        yuv:bool=False, # Read frames in YUV 4:2:0 (`VideoReader.planes`)?
     ):
         super().__init__()
         if short not in ('feasible_rate','resample','loop'): raise ValueError(f'short must be feasible_rate, resample or loop, got {short!r}')
         if start not in ('uniform','off_by_one'): raise ValueError(f'start must be uniform or off_by_one, got {start!r}')
-        self.rates,self.clip_len,self.size,self.seed,self.short,self.start,self.redraw,self.reader = rates,clip_len,size,seed,short,start,redraw,reader
+        self.rates,self.clip_len,self.size,self.seed,self.short,self.start,self.redraw,self.reader,self.yuv = rates,clip_len,size,seed,short,start,redraw,reader,yuv
 
     def before_call(self, b, split_idx):
         self.do,self.rng = True,item_rng(b[0], self.seed) if split_idx and not self.redraw else random
@@ -57,9 +58,11 @@ class PlaybackRate(RandItem):
     def encodes(self, o):
         path,draw = (o[0],self.draw) if self.short=='feasible_rate' and self.start=='uniform' else self._others(o[0])
         with self.reader(path) as v:
-            s,start = draw(path, len(v))
-            span = v.frames([i%len(v) for i in range(start, start+span_len(s, self.clip_len))], self.size)
-        return span, TensorCategory(self.rates.index(s))
+            n = len(v)
+            s,start = draw(path, n)
+            idxs = [i%n for i in range(start, start+span_len(s, self.clip_len))]
+            span = v.planes(idxs, self.size) if self.yuv else (v.frames(idxs, self.size),)
+        return *span, TensorCategory(self.rates.index(s))
 
 # %% ../nbs/05_transforms.ipynb #9a25aad5
 @patch
@@ -86,12 +89,17 @@ def _others(self:PlaybackRate, path):
         return rate,max(0, start-late)
     return path,draw
 
-# %% ../nbs/05_transforms.ipynb #d454dbd9
+# %% ../nbs/05_transforms.ipynb #35330715
+def _scales(o):
+    "How many times smaller than its first part, a video, each part of an item is; 0 where it is none"
+    return [1]+[2*isinstance(x, TensorChroma) for x in o[1:]]
+
+# %% ../nbs/05_transforms.ipynb #9a415857
 class CropVideo(RandItem):
     "Cut a square out of all frames: anywhere in training, the middle in validation (section 4.1)"
     split_idx,order = None,1
     def __init__(self,
-        size:int=112, # Side of the square in pixels
+        size:int=112, # Side of the square in pixels; even for frames in YUV, whose windows begin at even pixels
         crop:str='random', # Where in training: 'random' or 'center'
     ):
         super().__init__()
@@ -99,21 +107,27 @@ class CropVideo(RandItem):
         self.size,self.crop = size,crop
 
     def before_call(self, b, split_idx):
-        spare = [o-self.size for o in b[0].shape[-2:]]
+        spare,step = [o-self.size for o in b[0].shape[-2:]],max(_scales(b))
         if min(spare)<0: raise ValueError(f'a crop of {self.size} does not fit into frames of {tuple(b[0].shape[-2:])}')
-        self.do,(self.top,self.left) = True,[round(o/2) if split_idx or self.crop=='center' else random.randint(0, o) for o in spare]
+        if self.size%step: raise ValueError(f"a crop of {self.size} is odd: frames in YUV have one colour for {step}x{step} pixels")
+        at = [round(o/2) if split_idx or self.crop=='center' else random.randint(0, o) for o in spare]
+        self.do,(self.top,self.left) = True,[o//step*step for o in at]
 
-    def encodes(self, o): return o[0][...,self.top:self.top+self.size,self.left:self.left+self.size], *o[1:]
+    def cut(self, x, k):
+        h,w,n = self.top//k,self.left//k,self.size//k
+        return x[...,h:h+n,w:w+n]
 
-# %% ../nbs/05_transforms.ipynb #a933fd88
+    def encodes(self, o): return tuple(self.cut(x, k) if k else x for x,k in zip(o, _scales(o)))
+
+# %% ../nbs/05_transforms.ipynb #7f0e80f9
 class FlipVideo(RandItem):
     "Mirror all frames of an item with probability `p`, in training"
     split_idx,order = 0,2
-    def encodes(self, o): return o[0].flip(-1), *o[1:]
+    def encodes(self, o): return tuple(x.flip(-1) if k else x for x,k in zip(o, _scales(o)))
 
-# %% ../nbs/05_transforms.ipynb #45d59682
+# %% ../nbs/05_transforms.ipynb #fd1ead19
 class PRPBatch(ItemTransform):
-    "Raw frames of a batch, clip after clip (N,3,h,w), `uint8`, and rates (n,) -> X (n,3,l,h,w), rate, G (n,3,r*l,h,w), M (n,1,r*l,h,w) (section 3.2, equation 3)"
+    "Raw frames of a batch, clip after clip (N,3,h,w), `uint8`, or their luma and chroma, and numbers of their rates -> X (n,3,l,h,w), rate, G (n,3,r*l,h,w), M (n,1,r*l,h,w) (section 3.2, equation 3)"
     def __init__(self,
         rates:tuple=(1,2,4,8), # S: the sampling intervals
         recon_rate:int=2, # r: how many times slower the target plays
@@ -126,15 +140,18 @@ class PRPBatch(ItemTransform):
         store_attr()
 
     def encodes(self, o):
-        frames,k = o
+        *frames,k = o
+        k = TensorCategory(torch.as_tensor(k, device=frames[0].device))
         s = [self.rates[i] for i in k.tolist()]
-        spans = [x.transpose(0, 1) for x in frames.as_subclass(Tensor).split([span_len(i, self.clip_len) for i in s])]
+        spans = zip(*(x.as_subclass(Tensor).split([span_len(i, self.clip_len) for i in s]) for x in frames))
+        spans = [self._rgb(*(x.transpose(0, 1) for x in span)) for span in spans]
         G = TensorVideo(torch.stack([self._target(x, i) for x,i in zip(spans, s)]).div_(255))
         P = torch.stack([F.pad(self.motion.pool(x, self.clip_len), (0,0,0,0,0,self.rates[-1]-i)) for x,i in zip(spans, s)])
         M = self.motion(P, torch.tensor(s, device=k.device), G.shape[2:])
         if self.fake_gt=='exclude': M = M*torch.stack([self._share(i, G.shape[2]) for i in s]).to(M)[:,None,:,None,None]
         return sample_clip(G, self.recon_rate), k, G, TensorMotion(M)
 
+    def _rgb(self, x, chroma=None): return x if chroma is None else yuv_to_rgb(x, chroma)
     def _target(self, x, s): return sample_target(x.float() if s<self.recon_rate else x, s, self.recon_rate).float()
 
     def _share(self, s, n):

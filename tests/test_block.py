@@ -82,6 +82,28 @@ def test_crop_is_one_window_for_the_item(video_folder):
         assert torch.equal(cut, span[...,crop.top:crop.top+24,crop.left:crop.left+24])
     with pytest.raises(ValueError, match='does not fit'): CropVideo(100)((span,k), split_idx=0)
 
+def test_windows_of_luma_and_chroma_are_one(video_folder):
+    path = get_video_files(video_folder)[0]
+    rated = PlaybackRate(size=(33,45), rates=(1,), yuv=True)
+    luma,chroma,k = rated((path,), split_idx=1)
+    crop = CropVideo(24)
+    for split_idx in (0,)*10+(1,):
+        y,c,_ = FlipVideo(p=1.)(crop((luma,chroma,k), split_idx=split_idx), split_idx=0)
+        top,left = crop.top,crop.left
+        assert top%2==left%2==0 and y.shape[2:]==(24,24) and c.shape[2:]==(12,12)
+        assert torch.equal(y.flip(-1), luma[...,top:top+24,left:left+24]) and torch.equal(c.flip(-1), chroma[...,top//2:top//2+12,left//2:left//2+12])
+    with pytest.raises(ValueError, match='a crop of 23 is odd'): CropVideo(23)((luma,chroma,k), split_idx=0)
+
+@pytest.mark.parametrize('workers', [1,2])
+def test_batches_in_yuv(video_folder, workers):
+    "The same for any number of workers, and beside those in RGB what coarser colours make of them"
+    def epoch(**kwargs):
+        set_seed(3)
+        return list(PRPDataLoaders.from_folder(video_folder, **{**small, 'size':28, 'crop':'center', **kwargs}).train)
+    for a,b,rgb in zip(epoch(yuv=True), epoch(yuv=True, num_workers=workers), epoch(), strict=True):
+        for x,y in zip(a, b, strict=True): assert torch.equal(x, y)
+        assert torch.equal(a[1], rgb[1]) and (a[2]-rgb[2]).abs().mean()<.02 and (a[3]-rgb[3]).abs().mean()<.05
+
 def test_groups_stay_whole(video_folder):
     dls = PRPDataLoaders.from_folder(video_folder, **small, by_group=True, valid_pct=.3)
     assert not {video_group(o) for o in dls.train_ds.items} & {video_group(o) for o in dls.valid_ds.items}
@@ -102,7 +124,7 @@ def test_names_with_brackets(tmp_path):
 
 @pytest.mark.parametrize('kwargs,says', [
     (dict(rates=(1,3)), 'powers of two'), (dict(rates=()), 'powers of two'), (dict(rates=(4,2)), 'ascending'), (dict(rates=(1,32)), '1 to 16'),
-    (dict(recon_rate=8), 'recon_rate must be 1, 2 or 4'), (dict(bs=64), 'do not fill a batch of 64'), (dict(valid_pct=0.), 'no videos to validate on')])
+    (dict(recon_rate=8), 'recon_rate must be 1, 2 or 4'), (dict(bs=64), 'do not fill a batch of 64'), (dict(yuv=True, backend='torchcodec'), "read by 'pyav'"), (dict(valid_pct=0.), 'no videos to validate on')])
 def test_settings_that_cannot_work(video_folder, kwargs, says):
     with pytest.raises(ValueError, match=says): PRPDataLoaders.from_folder(video_folder, **{**small, **kwargs})
 

@@ -41,6 +41,35 @@ def test_reads_like_a_reader(videos, tmp_path):
             with pytest.raises(IndexError): v.frames(idxs)
         with pytest.raises(ValueError, match='is cached at'): v.frames([0], (54,74))
 
+def test_yuv_reads_like_a_reader(videos, tmp_path):
+    with CachedVideo(videos[0], cache_video(videos[0], tmp_path, size, yuv=True)) as v, VideoReader(videos[0]) as plain:
+        for idxs in (range(3, 19), [5,2,2,139], [7]):
+            ours,want = v.planes(idxs, size),plain.planes(idxs, size)
+            assert all(map(torch.equal, ours, want)) and torch.equal(v.frames(idxs, size), yuv_to_rgb(*want))
+        for idxs in ([140], [-1], []):
+            with pytest.raises(IndexError): v.planes(idxs)
+        with pytest.raises(ValueError, match='is cached at'): v.planes([0], (54,74))
+
+def test_one_cache_holds_both_kinds(videos, tmp_path, capsys):
+    "RGB is taken where RGB is asked for; planes are never made of it, and colours only where there is no RGB"
+    def kinds(): return [[type(o).__name__ if isinstance(o, VideoReader) else o.yuv for o in map(OpenVideo(cache=tmp_path, size=size, yuv=yuv), videos[:3])] for yuv in (False,True)]
+    cache_videos(videos[:1], tmp_path, size)
+    assert kinds()==[[False,'VideoReader','VideoReader'], ['VideoReader']*3]
+    with pytest.raises(ValueError, match='cached in RGB'): OpenVideo(cache=tmp_path, size=size)(videos[0]).planes([0])
+    cache_videos(videos[:2], tmp_path, size, yuv=True)
+    assert kinds()==[[False,True,'VideoReader'], [True,True,'VideoReader']]
+    assert [np.load(cache_file(videos[0], tmp_path, size, o)).nbytes for o in (False,True)]==[140*3*27*37, 140*(27*37+2*14*19)]
+
+def test_cached_batches_in_yuv_are_the_uncached_ones(videos, tmp_path):
+    def batches(**kwargs):
+        set_seed(5)
+        dls = PRPDataLoaders.from_files(videos, size=24, bs=2, num_workers=0, valid_pct=.25, yuv=True, **kwargs)
+        return [o for dl in (dls.train,dls.valid) for b in dl for o in b]
+    plain = batches()
+    with pytest.raises(FileNotFoundError, match='in YUV: fill it with prp-cache --yuv'): batches(cache=tmp_path)
+    cache_videos(videos[:6], tmp_path, size, yuv=True)
+    assert all(map(torch.equal, plain, batches(cache=tmp_path)))
+
 def test_changing_a_clip_leaves_the_cache_alone(videos, tmp_path):
     fname = cache_video(videos[0], tmp_path, size)
     before = fname.read_bytes()

@@ -33,7 +33,37 @@ def test_exactly_these_frames(files, kind, data):
     assert np.array_equal(read_frames(path, idxs).numpy(), full[:,idxs])
 
 @pytest.mark.parametrize('kind', kinds)
+@settings(max_examples=6, deadline=None)
+@given(data=st.data())
+def test_exactly_these_frames_in_yuv(files, kind, data):
+    "Planes of frames asked for at random are those of a run through the file, and their colours are those of the frames"
+    path,full = files[kind]
+    idxs,size = data.draw(st.lists(st.integers(0, full.shape[1]-1), min_size=1, max_size=9)),(25,34)
+    with VideoReader(path) as v: every,some,rgb = v.planes(range(len(v)), size),v.planes(idxs, size),v.frames(idxs, size)
+    assert some[0].shape==(1,len(idxs),25,34) and some[1].shape==(2,len(idxs),13,17)
+    assert all(torch.equal(a[:,idxs], b) for a,b in zip(every, some))
+    luma = torch.einsum('c,cthw->thw', torch.tensor([.299,.587,.114])*219/255, rgb.float().as_subclass(torch.Tensor))+16
+    assert (some[0][0].float()-luma).abs().mean()<1.5 and (yuv_to_rgb(*some).float()-rgb.float()).abs().mean()<8
+
+@pytest.mark.parametrize('kind', kinds)
 def test_count(files, kind): assert probe(files[kind][0]).n_frames==files[kind][1].shape[1]
+
+def test_colours_are_told_as_the_file_says(tmp_path):
+    "Pure colours, which the matrix and the range of the file turn into other numbers, come back"
+    colors = np.array([(255,0,0),(0,255,0),(0,0,255),(255,255,255),(0,0,0),(128,128,128)], np.uint8)
+    frames = np.broadcast_to(colors.T[:,:,None,None], (3,6,32,32))
+    for name,space,fmt,kind in (('sd.mkv',5,'yuv420p','MPEG'), ('hd.mkv',1,'yuv420p','MPEG'), ('full.mkv',5,'yuv420p','JPEG'), ('plain.mkv',None,'bgr0',None)):
+        with av.open(str(tmp_path/name), 'w') as c:
+            s = c.add_stream('ffv1', rate=25); s.height,s.width,s.pix_fmt = 32,32,fmt
+            if space: s.codec_context.colorspace,s.codec_context.color_range = space,dict(MPEG=1, JPEG=2)[kind]
+            for f in frames.transpose(1,2,3,0):
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(f), format='rgb24')
+                c.mux(s.encode(frame.reformat(format=fmt, dst_colorspace=space, dst_color_range=kind) if space else frame))
+            c.mux(s.encode(None))
+        with VideoReader(tmp_path/name) as v:
+            for size in ((32,32), (17,23)):
+                off = yuv_to_rgb(*v.planes(range(6), size)).float().mean((2,3)).T - torch.from_numpy(colors).float()
+                assert off.abs().max()<5, (name, size, off)
 
 def test_scaled_frames_are_those_frames(files):
     path,full = files['long-gop.mp4']
@@ -68,6 +98,8 @@ def test_rotated(tmp_path, files):
     assert (info.height,info.width)==(64,48)
     assert min((turned.float()-flat.rot90(k, (2,3)).float()).abs().mean() for k in (1,3))<1
     assert read_frames(tmp_path/'turned.mp4', [3], size=(32,24)).shape==(3,1,32,24)
+    with VideoReader(tmp_path/'turned.mp4') as v: planes = v.planes([3], (64,48))
+    assert (yuv_to_rgb(*planes).float()-turned.float()).abs().mean()<8
 
 def test_variable_frame_rate(tmp_path):
     gaps = np.cumsum([0]+[1+i%5 for i in range(39)])
