@@ -2,7 +2,7 @@
 
 `python benchmarks/loader.py FOLDER --out benchmarks/results/loader_NAME.csv`. The first row is the authors' way, written from the description of their code: OpenCV from
 frame 0 to the end of the span, torchvision's transforms on each frame as a PIL image, floats and motion attention made in the worker. In the other rows only the reader differs: all ship the cropped raw frames, of which the device makes clip, target and attention (benchmarks/device.py), and the colours where frames come in YUV.
-Every way passes over the same files in each round; ratios are of medians over rounds. Readers that are not installed are left out."""
+Every way reads the same spans of the same files in each round, which are those of validation; ratios are of medians over rounds. Readers that are not installed are left out."""
 import math,random,tempfile,time
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,8 +27,9 @@ class Authors:
     def __getitem__(self, i):
         import cv2
         path,n = self.files[i],int(cv2.VideoCapture(str(self.files[i])).get(cv2.CAP_PROP_FRAME_COUNT))
-        s = random.choice(feasible_rates(n, self.rates))
-        start = random.randrange(n_starts(n, s))
+        rng = item_rng(path, 42)
+        s = rng.choice(feasible_rates(n, self.rates))
+        start = rng.randrange(n_starts(n, s))
         raw = torch.stack([self.tfms(f) for f in readers_of.authors(path, range(start, start+16*s), False)], 1)
         G = sample_target(raw, s, 2)
         return G[:,::2], torch.tensor(self.rates.index(s)), G, self.attention(raw)
@@ -60,9 +61,9 @@ class Reading:
 def authors_dl(files, workers, attention, bs=8): return torch.utils.data.DataLoader(Authors(files, attention), bs, num_workers=workers, drop_last=True)
 
 def ours_dl(files, workers, reader, yuv=False):
-    dls = prp_dblock(splitter=IndexSplitter([0]), reader=reader, yuv=yuv).dataloaders(files[:1]+files, bs=8, num_workers=workers, device='cpu')
-    dls.train.after_batch = Pipeline()
-    return dls.train
+    dl = prp_dblock(splitter=IndexSplitter(range(1, len(files)+1)), reader=reader, yuv=yuv).dataloaders(files[:1]+files, bs=8, num_workers=workers, device='cpu').valid
+    dl.after_batch = Pipeline()
+    return dl
 
 def rate_of(way, files, seconds=0):
     "Items a second from the first batch to the last, which are not touched further; where `seconds` is given, over the files as often as it takes to last so long"
