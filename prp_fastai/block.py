@@ -120,7 +120,7 @@ def GroupSplitter(
         return groups.argwhere(lambda g: g not in held),valid
     return _inner
 
-# %% ../nbs/06_block.ipynb #1640d0a6
+# %% ../nbs/06_block.ipynb #867072c3
 @with_preset
 def prp_dblock(
     rates:tuple=(1,2,4,8), # S: the sampling intervals, powers of two
@@ -148,6 +148,7 @@ def prp_dblock(
 )->DataBlock: # Of paths
     "The `DataBlock` of pretraining: path -> (X, rate, G, M). Raises `ValueError` for rates that the sampling is not made for"
     rates = check_rates(rates, recon_rate)
+    if yuv and size%2: raise ValueError(f'frames in YUV are cropped to an even size, got {size}')
     motion = MotionAttention(attn, diff, norm, per_channel, time_interp, eps)
     item_tfms = [PlaybackRate(rates, clip_len, frame_size(size), seed, short, start, redraw_valid, reader, yuv), CropVideo(size, crop)]
     return DataBlock(blocks=VideoBlock, dl_type=PlaybackDL, splitter=splitter or RandomSplitter(.2, seed), batch_tfms=PRPBatch(rates, recon_rate, clip_len, motion, fake_gt),
@@ -179,7 +180,7 @@ def show_batch(x:TensorVideo, y:tuple, samples, ctxs=None, max_n=4, n_frames=6, 
     titles = [[f'X: rate {samples[i][1]}', f'G: {G.shape[2]//x.shape[2]}x slower', 'M: motion attention'] for i in range(n)]
     return show_strips([[x[i], G[i], M[i]] for i in range(n)], titles, n_frames)
 
-# %% ../nbs/06_block.ipynb #91cf7d17
+# %% ../nbs/06_block.ipynb #848b050d
 class _VideosDataLoaders(DataLoaders):
     "DataLoaders that know which videos are usable"
     @classmethod
@@ -192,7 +193,7 @@ class _VideosDataLoaders(DataLoaders):
         reader = OpenVideo(df, cache, frame_size(size), backend, yuv)
         if files and cache is not None:
             n = len(files.map(reader.cached).filter())
-            if not n: raise FileNotFoundError(f"{cache} has none of these {len(files)} videos at {frame_size(size)}{' in YUV'*yuv}: fill it with prp-cache{' --yuv'*yuv}, or cache_videos")
+            if not n: raise FileNotFoundError(f"{cache} has none of these {len(files)} videos at {frame_size(size)} in {'YUV' if yuv else 'RGB'}: fill it with prp-cache{' --yuv'*yuv}, or cache_videos")
             print(f'{n} of {len(files)} videos are read from the cache')
         return files,reader
 

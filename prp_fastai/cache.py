@@ -59,7 +59,7 @@ def cache_video(
             if not all(map(torch.equal, *again)): raise VideoError(path, f'frame {i} differs when it is read again')
     return tmp.replace(fname)
 
-# %% ../nbs/03b_cache.ipynb #0009d323
+# %% ../nbs/03b_cache.ipynb #e9fd789a
 class CachedVideo:
     "The frames of the video at `path`, out of the cache; used as a `VideoReader` is"
     def __init__(self,
@@ -67,8 +67,7 @@ class CachedVideo:
         fname, # Its file in the cache
     ):
         self.path = Path(path)
-        with _errors_of(fname): self.video = np.load(str(fname), mmap_mode='c')
-
+        with _errors_of(fname): self.video = np.load(fname, mmap_mode='c')
         self.yuv = self.video.ndim==1
         self.size = (self.video['luma'] if self.yuv else self.video).shape[-2:]
 
@@ -76,28 +75,26 @@ class CachedVideo:
     def __enter__(self): return self
     def __exit__(self, *args): pass
 
-    def _frames(self, idxs, size):
+    def _frames(self, idxs, size, yuv):
+        if yuv!=self.yuv: raise ValueError(f"{self.path} is cached in {'YUV' if self.yuv else 'RGB'}: open it with OpenVideo(yuv={yuv}), and read it with yuv={yuv}")
         if size and tuple(size)!=self.size: raise ValueError(f'{self.path} is cached at {self.size}, not at {tuple(size)}')
         at = _within(idxs, self)
         at = slice(at[0], at[-1]+1) if at==list(range(at[0], at[-1]+1)) else at
-        return self.video[at] if self.yuv else self.video[:,at]
+        return self.video[at] if yuv else self.video[:,at]
 
     def frames(self,
         idxs, # Frame numbers, in any order, repeats allowed
         size:tuple=None, # (height, width), which has to be that of the cache
     )->TensorVideo: # `uint8` (3,len(idxs),height,width), RGB
-        "Exactly the frames `idxs`. Raises `IndexError` beyond the video, `ValueError` for another size"
-        frames = self._frames(idxs, size)
-        rgb = yuv_to_rgb(*(o.as_subclass(Tensor) for o in yuv_planes(frames))) if self.yuv else torch.from_numpy(frames)
-        return TensorVideo(rgb, fn=str(self.path))
+        "Exactly the frames `idxs`. Raises `IndexError` beyond the video, `ValueError` for another size or kind than the cache has"
+        return TensorVideo(torch.from_numpy(self._frames(idxs, size, False)), fn=str(self.path))
 
     def planes(self,
         idxs, # Frame numbers, in any order, repeats allowed
-        size:tuple=None, # (height, width), which has to be that of the cache
+        size:tuple, # (height, width), which has to be that of the cache
     )->tuple: # Luma, a `TensorVideo` (1,len(idxs),h,w), and chroma, a `TensorChroma` (2,len(idxs),h/2,w/2)
-        "Exactly the frames `idxs`, in YUV 4:2:0. Raises `IndexError` beyond the video, `ValueError` for another size, or where the cache is in RGB"
-        if not self.yuv: raise ValueError(f'{self.path} is cached in RGB: fill a cache with yuv=True')
-        return yuv_planes(self._frames(idxs, size), fn=str(self.path))
+        "Exactly the frames `idxs`, in YUV 4:2:0. Raises `IndexError` beyond the video, `ValueError` for another size or kind than the cache has"
+        return yuv_planes(self._frames(idxs, size, True), fn=str(self.path))
 
 # %% ../nbs/03b_cache.ipynb #c23bc2d2
 def _try_cache(args):
@@ -125,7 +122,7 @@ def cache_videos(
         if done is not True: warnings.warn(f'{path} is not cached: {done}')
     return df.assign(cached=[str(places[o]) if o in places and places[o].exists() else '' for o in df.path])
 
-# %% ../nbs/03b_cache.ipynb #8dd094ea
+# %% ../nbs/03b_cache.ipynb #2934ee17
 class OpenVideo:
     "Path -> reader of its frames: the cache's where it has the video, the back end's where not"
     def __init__(self,
@@ -133,11 +130,10 @@ class OpenVideo:
         cache=None, # Folder that `cache_videos` filled
         size:tuple=(128,171), # (height, width) of the frames there
         backend:str='pyav', # 'pyav' or 'torchcodec'
-        yuv:bool=False, # For `planes`? Looks for frames in YUV then; for `frames` it takes RGB, and where there is none what YUV can be made into
+        yuv:bool=False, # Look for frames in YUV 4:2:0, for `planes`?
     ):
         if yuv and backend!='pyav': raise ValueError(f"frames in YUV are read by 'pyav', not by {backend!r}")
-        store_attr('cache,size')
-        self.kinds = (True,) if yuv else (False,True)
+        store_attr('cache,size,yuv')
         self.reader = get_reader(backend)
         self.known = {} if manifest is None else {row.path: known_of(row) for row in manifest.itertuples()}
 
@@ -145,8 +141,7 @@ class OpenVideo:
         path, # Video
     )->Path: # None where the cache does not have it
         "Its file in the cache"
-        if self.cache is None: return None
-        return first((cache_file(path, self.cache, self.size, o) for o in self.kinds), Path.exists)
+        if self.cache is not None and (fname:=cache_file(path, self.cache, self.size, self.yuv)).exists(): return fname
 
     def __call__(self, path):
         if fname:=self.cached(path): return CachedVideo(path, fname)

@@ -206,7 +206,7 @@ def prp_scan(
     for o in df[df.status=='broken'].itertuples(): print(f'{o.path}: {o.reason}')
     print(f'{len(df)} videos, {df.duration.sum()/3600:.2f} hours, {df.bytes.sum()/1e6:.0f} MB' + (f'; the manifest is {fname}' if fname else ''))
 
-# %% ../nbs/40_cli.ipynb #c11b36ba
+# %% ../nbs/40_cli.ipynb #2e1b4e7b
 @call_parse(pos=['source','cache'])
 def prp_cache(
     source:str, # Videos: a folder, a list as UCF101's, a .csv with paths in its first column, or `sample`
@@ -225,7 +225,7 @@ def prp_cache(
     for o in df[df.status=='broken'].itertuples(): print(f'{o.path}: {o.reason}')
     kept = df[df.cached!='']
     n_bytes,hours = sum(Path(o).stat().st_size for o in kept.cached),kept.duration.sum()/3600
-    print(f'{len(kept)} of {len(df)} videos, {hours:.2f} hours, take {n_bytes/1e9:.2f} GB at {"x".join(map(str, frame_size(size)))}'
+    print(f'{len(kept)} of {len(df)} videos, {hours:.2f} hours, take {n_bytes/1e9:.2f} GB at {"x".join(map(str, frame_size(size)))} in {"YUV" if yuv else "RGB"}'
           + (f', {n_bytes/1e9/hours:.1f} GB an hour; their frames are those of the reader, byte for byte' if hours else ''))
 
 # %% ../nbs/40_cli.ipynb #5515d17e

@@ -187,7 +187,7 @@ def _each(self:VideoReader, idxs):
     for i,frame in self._find(sorted(places)): yield frame,places.pop(i)
     if places: raise VideoError(self.path, f'frame {min(places)} cannot be decoded')
 
-# %% ../nbs/01_read.ipynb #fd1b1887
+# %% ../nbs/01_read.ipynb #f7af180e
 @patch
 def _upright(self:VideoReader, frame):
     "(height, width) of `frame` as it is to be seen, and by how many quarter turns it is stored otherwise"
@@ -196,16 +196,17 @@ def _upright(self:VideoReader, frame):
 
 @patch
 def _put(self:VideoReader, frame, out, yuv=False):
-    "Write `frame`, upright and scaled to the first of `out`, into the planes of `out`: R, G, B, or Y, U, V"
-    (h,w),turns = self._upright(frame)
-    same = out[0].shape==(h,w)
-    h,w = out[0].shape[::-1] if turns%2 else out[0].shape
+    "Write `frame`, upright and scaled to the first of `out`, into the planes of `out`: R, G, B, or Y, U, V, which are cut out of the next even size"
+    turned,turns = self._upright(frame)
+    same = out[0].shape==turned
+    h,w = (o+o%2 if yuv else o for o in out[0].shape)
+    if turns%2: h,w = w,h
     how = dict(format='yuv420p', dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG) if yuv else dict(format='rgb24' if same else 'gbrp')
     frame = self.scaler.reformat(frame, w, h, threads=1, **how)
     if same and not yuv: planes = frame.to_ndarray().transpose(2,0,1)
     else: planes = [np.frombuffer(p, np.uint8).reshape(p.height, -1)[:,:p.width] for p in frame.planes]
     if how['format']=='gbrp': planes = planes[2:]+planes[:2]
-    for o,p in zip(out, planes): o[:] = np.rot90(p, turns) if turns else p
+    for o,p in zip(out, planes): o[:] = (np.rot90(p, turns) if turns else p)[:o.shape[0],:o.shape[1]]
 
 # %% ../nbs/01_read.ipynb #13dcd852
 def _within(idxs, video):
@@ -231,7 +232,7 @@ def frames(self:VideoReader,
             for j in others: out[:,j] = out[:,first]
     return TensorVideo(torch.from_numpy(out), fn=str(self.path))
 
-# %% ../nbs/01_read.ipynb #44dbe40a
+# %% ../nbs/01_read.ipynb #1ca161e8
 class TensorChroma(TensorVideo):
     "Colour of frames whose brightness is in another `TensorVideo`: U and V (2,t,h/2,w/2), `uint8`"
 
@@ -254,20 +255,20 @@ def yuv_to_rgb(
     luma, # `uint8` (1,t,h,w)
     chroma, # `uint8` (2,t,h/2,w/2), sides rounded up
 )->Tensor: # `uint8` (3,t,h,w), RGB
-    "Colours of YUV 4:2:0, with bilinear chroma (BT.601, limited range)"
-    h,w = luma.shape[2:]
-    u,v = (chroma.float()-128)*(255/224)
-    colors = F.interpolate(torch.stack([1.402*v, -.344136*u-.714136*v, 1.772*u]), scale_factor=2, mode='bilinear')[...,:h,:w]
-    return (colors + (luma.float()-16)*(255/219)).round_().clamp_(0, 255).to(torch.uint8)
+    "Colours of YUV 4:2:0, each in the middle of its four pixels, bilinear between (BT.601, limited range)"
+    luma,chroma = (o.as_subclass(Tensor).float() for o in (luma,chroma))
+    u,v = (chroma-128)*(255/224)
+    colors = F.interpolate(torch.stack([1.402*v, -.344136*u-.714136*v, 1.772*u]), scale_factor=2, mode='bilinear')
+    return (colors[...,:luma.shape[2],:luma.shape[3]] + (luma-16)*(255/219)).round_().clamp_(0, 255).to(torch.uint8)
 
-# %% ../nbs/01_read.ipynb #312f48a8
+# %% ../nbs/01_read.ipynb #29d7869d
 @patch
 def planes(self:VideoReader,
     idxs, # Frame numbers, in any order, repeats allowed
     size:tuple, # (height, width) to scale to
     out=None, # Array (len(idxs),) of `yuv_dtype` to write into
 )->tuple: # Luma, a `TensorVideo` (1,len(idxs),h,w), and chroma, a `TensorChroma` (2,len(idxs),h/2,w/2)
-    "Exactly the frames `idxs`, in YUV 4:2:0. Raises `IndexError` beyond the video, `VideoError` where a frame cannot be decoded"
+    "Exactly the frames `idxs`, in YUV 4:2:0; where a side is odd, scaled to one more and cut. Raises `IndexError` beyond the video, `VideoError` where a frame cannot be decoded"
     idxs = _within(idxs, self)
     if out is None: out = np.empty(len(idxs), yuv_dtype(size))
     luma,chroma = out['luma'],out['chroma']

@@ -94,7 +94,7 @@ def _scales(o):
     "How many times smaller than its first part, a video, each part of an item is; 0 where it is none"
     return [1]+[2*isinstance(x, TensorChroma) for x in o[1:]]
 
-# %% ../nbs/05_transforms.ipynb #9a415857
+# %% ../nbs/05_transforms.ipynb #9be7b2ee
 class CropVideo(RandItem):
     "Cut a square out of all frames: anywhere in training, the middle in validation (section 4.1)"
     split_idx,order = None,1
@@ -110,8 +110,7 @@ class CropVideo(RandItem):
         spare,step = [o-self.size for o in b[0].shape[-2:]],max(_scales(b))
         if min(spare)<0: raise ValueError(f'a crop of {self.size} does not fit into frames of {tuple(b[0].shape[-2:])}')
         if self.size%step: raise ValueError(f"a crop of {self.size} is odd: frames in YUV have one colour for {step}x{step} pixels")
-        at = [round(o/2) if split_idx or self.crop=='center' else random.randint(0, o) for o in spare]
-        self.do,(self.top,self.left) = True,[o//step*step for o in at]
+        self.do,(self.top,self.left) = True,[step*(round(o/2)//step if split_idx or self.crop=='center' else random.randint(0, o//step)) for o in spare]
 
     def cut(self, x, k):
         h,w,n = self.top//k,self.left//k,self.size//k
@@ -125,7 +124,7 @@ class FlipVideo(RandItem):
     split_idx,order = 0,2
     def encodes(self, o): return tuple(x.flip(-1) if k else x for x,k in zip(o, _scales(o)))
 
-# %% ../nbs/05_transforms.ipynb #fd1ead19
+# %% ../nbs/05_transforms.ipynb #9f430fe7
 class PRPBatch(ItemTransform):
     "Raw frames of a batch, clip after clip (N,3,h,w), `uint8`, or their luma and chroma, and numbers of their rates -> X (n,3,l,h,w), rate, G (n,3,r*l,h,w), M (n,1,r*l,h,w) (section 3.2, equation 3)"
     def __init__(self,
@@ -141,8 +140,9 @@ class PRPBatch(ItemTransform):
 
     def encodes(self, o):
         *frames,k = o
-        k = TensorCategory(torch.as_tensor(k, device=frames[0].device))
+        k = torch.as_tensor(k)
         s = [self.rates[i] for i in k.tolist()]
+        k = TensorCategory(k.to(frames[0].device))
         spans = zip(*(x.as_subclass(Tensor).split([span_len(i, self.clip_len) for i in s]) for x in frames))
         spans = [self._rgb(*(x.transpose(0, 1) for x in span)) for span in spans]
         G = TensorVideo(torch.stack([self._target(x, i) for x,i in zip(spans, s)]).div_(255))
@@ -151,7 +151,11 @@ class PRPBatch(ItemTransform):
         if self.fake_gt=='exclude': M = M*torch.stack([self._share(i, G.shape[2]) for i in s]).to(M)[:,None,:,None,None]
         return sample_clip(G, self.recon_rate), k, G, TensorMotion(M)
 
-    def _rgb(self, x, chroma=None): return x if chroma is None else yuv_to_rgb(x, chroma)
+    def _rgb(self, x, chroma=None):
+        if chroma is None: return x
+        if len(x)!=1: raise ValueError(f'luma has {len(x)} channels: with yuv=True item transforms get luma and chroma, and may not make colours of them')
+        return yuv_to_rgb(x, chroma)
+
     def _target(self, x, s): return sample_target(x.float() if s<self.recon_rate else x, s, self.recon_rate).float()
 
     def _share(self, s, n):

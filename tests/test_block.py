@@ -94,6 +94,15 @@ def test_windows_of_luma_and_chroma_are_one(video_folder):
         assert torch.equal(y.flip(-1), luma[...,top:top+24,left:left+24]) and torch.equal(c.flip(-1), chroma[...,top//2:top//2+12,left//2:left//2+12])
     with pytest.raises(ValueError, match='a crop of 23 is odd'): CropVideo(23)((luma,chroma,k), split_idx=0)
 
+def test_colours_are_not_made_by_half(video_folder):
+    "An item transform that knows only of RGB is told so, and does not spoil the colours"
+    class Colored(ItemTransform):
+        order = 5
+        def encodes(self, o): return TensorVideo(o[0].expand(3, -1, -1, -1)), *o[1:]
+    dls = PRPDataLoaders.from_folder(video_folder, **small, yuv=True)
+    dls.valid.after_item.add(Colored())
+    with pytest.raises(ValueError, match='luma has 3 channels'): dls.valid.one_batch()
+
 @pytest.mark.parametrize('workers', [1,2])
 def test_batches_in_yuv(video_folder, workers):
     "The same for any number of workers, and beside those in RGB what coarser colours make of them"
@@ -124,7 +133,7 @@ def test_names_with_brackets(tmp_path):
 
 @pytest.mark.parametrize('kwargs,says', [
     (dict(rates=(1,3)), 'powers of two'), (dict(rates=()), 'powers of two'), (dict(rates=(4,2)), 'ascending'), (dict(rates=(1,32)), '1 to 16'),
-    (dict(recon_rate=8), 'recon_rate must be 1, 2 or 4'), (dict(bs=64), 'do not fill a batch of 64'), (dict(yuv=True, backend='torchcodec'), "read by 'pyav'"), (dict(valid_pct=0.), 'no videos to validate on')])
+    (dict(recon_rate=8), 'recon_rate must be 1, 2 or 4'), (dict(bs=64), 'do not fill a batch of 64'), (dict(yuv=True, backend='torchcodec'), "read by 'pyav'"), (dict(yuv=True, size=25), 'even size, got 25'), (dict(valid_pct=0.), 'no videos to validate on')])
 def test_settings_that_cannot_work(video_folder, kwargs, says):
     with pytest.raises(ValueError, match=says): PRPDataLoaders.from_folder(video_folder, **{**small, **kwargs})
 
