@@ -156,7 +156,7 @@ def measure(encoder, width, frames, rates, device, steps, rounds, eager, folder,
     bs,size = len(rates),frames.shape[-1]
     synthetic = DataLoaders(*[Made(frames, rates, device)]*2, device=device)
     synthetic.n_inp = 1
-    b = first(synthetic.train)
+    b = tuple(o.as_subclass(Tensor) for o in first(synthetic.train))
     with torch.no_grad():
         ours,theirs = PRPLoss()(model().to(device)(b[0]), *b[1:]).item(),authors_loss(model().to(device), *(o.to(device) for o in plain_batch(frames, rates))).item()
     print(f"{encoder}: loss {ours:.7f}, authors' {theirs:.7f}")
