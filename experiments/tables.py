@@ -68,9 +68,9 @@ def main(
     cache:str=None, # Folder that `prp-cache` filled for this size
     width:float=.125, # Factor on the channels of the encoders
     size:int=56, # Side of the crop in pixels
-    epochs:int=8, # Of pretraining
+    epochs:int=16, # Of pretraining
     lr:float=.01, # Highest learning rate of pretraining, one cycle
-    tune_epochs:int=6, # Of fine-tuning
+    tune_epochs:int=12, # Of fine-tuning
     tune_lr:float=.02, # Highest learning rate of fine-tuning, one cycle
     bs:int=16, # Clips in a batch
     bf16:bool_arg=True, # Train in bfloat16?

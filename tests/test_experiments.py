@@ -52,4 +52,4 @@ def test_a_stopped_run_goes_on(three_actions, tmp_path, monkeypatch, capsys):
 def test_other_settings_are_other_runs(three_actions, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, 'measure', lambda run, df, folder, seed, **how: folder.mkdir(parents=True) or {'top1': seed})
     for o in (dict(), dict(), dict(epochs=2), dict(seeds='0,1')): tables.main(str(three_actions), out=str(tmp_path), tables='2', **o)
-    assert pd.read_csv(tmp_path/'runs.csv').value_counts(['epochs','seed']).to_dict()=={(8,0):7, (2,0):7, (8,1):7}
+    assert pd.read_csv(tmp_path/'runs.csv').value_counts(['epochs','seed']).to_dict()=={(16,0):7, (2,0):7, (16,1):7}
