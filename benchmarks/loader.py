@@ -65,11 +65,11 @@ def ours_dl(files, workers, reader, yuv=False):
     dl.after_batch = Pipeline()
     return dl
 
-def rate_of(way, files, seconds=0):
-    "Items a second from the first batch to the last, which are not touched further; where `seconds` is given, over the files as often as it takes to last so long"
-    if seconds: files = files*math.ceil(seconds*rate_of(way, files)/len(files))
+def rate_of(way, files, workers, seconds=0):
+    "Items a second of batches that are not touched further, from when each worker has given one to the last; where `seconds` is given, over the files as often as it takes to last so long"
+    if seconds: files = files*math.ceil(seconds*rate_of(way, files, workers)/len(files))
     it = iter(way(files))
-    next(it)
+    for _ in range(workers): next(it)
     start,n = time.perf_counter(),0
     for b in it: n += len(b[-1])
     return n/(time.perf_counter()-start)
@@ -77,7 +77,7 @@ def rate_of(way, files, seconds=0):
 @call_parse(pos=['folder'])
 def main(
     folder:str, # Videos
-    n_items:int=96, # Items that all ways load
+    n_items:int=64, # Items that all ways load; batches of 8 for each worker
     rounds:int=5, # Passes of each way
     seconds:float=3, # Least length of a pass
     workers:int=2, # Worker processes
@@ -101,7 +101,7 @@ def main(
         ways["prp_fastai, cached YUV"] = partial(ours_dl, workers=workers, reader=OpenVideo(videos, tmp, SIZE, yuv=True), yuv=True)
         rates = {name: [] for name in ways}
         for _ in progress_bar(range(rounds), leave=False, display=sys.stdout.isatty()):
-            for name,dl in ways.items(): rates[name].append(rate_of(dl, files, seconds))
+            for name,dl in ways.items(): rates[name].append(rate_of(dl, files, workers, seconds))
     df = pd.DataFrame({'items a second': {k: median(v) for k,v in rates.items()}})
     df["times the authors'"] = df.iloc[:,0]/df.iloc[0,0]
     print(df.round(1).to_string())

@@ -9,6 +9,7 @@ from .cache import *
 from .presets import *
 from .motion import *
 from .transforms import *
+from .share import *
 from .block import *
 from .models.encoders import *
 from .models.prp import *

@@ -19,6 +19,8 @@ from .sampling import *
 from .presets import *
 from .motion import *
 from .transforms import *
+from .share import *
+from torch.utils.data import get_worker_info
 
 # %% ../nbs/06_block.ipynb #a7ba9423
 def _path(o): return Path(o)
@@ -81,9 +83,15 @@ class PlaybackDL(VideoDL):
     "A `VideoDL` of (X, rate, G, M) that sends raw frames, clip after clip, and names the rates when it shows them"
     def create_batch(self, b):
         *videos,rates = zip(*b)
-        n = math.gcd(*(o.shape[1] for o in videos[0]))
-        pieces = ([piece for o in v for piece in o.as_subclass(Tensor).transpose(0, 1).split(n)] for v in videos)
-        return *(fa_collate(p).flatten(0, 1).as_subclass(type(v[0])) for p,v in zip(pieces, videos)),list(map(int, rates))
+        columns,rates = [[o.transpose(0, 1) for o in v] for v in videos],list(map(int, rates))
+        shared = self.shared.cat(self.offs, columns, rates) if get_worker_info() else None
+        return (*map(torch.cat, columns),rates) if shared is None else shared
+
+    def __iter__(self):
+        self.shared = shared = SharedBatches(self.fake_l.num_workers)
+        try: yield from super().__iter__()
+        finally:
+            if self.shared is shared: self.shared = None
 
     @property
     def vocab(self): return [f'{s}x' for s in self.after_batch.rates]
