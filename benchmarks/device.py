@@ -15,6 +15,10 @@ def batch(device, n=8, size=112):
     frames = torch.cat([torch.randint(0, 256, (16*2**k,3,size,size), generator=g, dtype=torch.uint8) for k in rates.tolist()])
     return frames.to(device),rates.to(device)
 
+def batch_in_yuv(device, size, n=8):
+    frames,rates = batch(device, n, size)
+    return frames[:,:1],frames[:,1:,:size//2,:size//2].as_subclass(TensorChroma),rates
+
 def plain_attention(frames, rates):
     size,res = frames.shape[-2:],[]
     k,stride = pool_window(min(size))
@@ -49,14 +53,16 @@ def main(
     "Compare what is made of a batch"
     device = default_device()
     frames,rates = batch(device)
-    made = PRPBatch()
+    made,scaled = PRPBatch(),PRPBatch(size=112)
+    in_yuv,large = batch_in_yuv(device, 112),batch_in_yuv(device, 210)
     _,_,G,M = made((frames,rates))
     G,M = (o.as_subclass(Tensor) for o in (G,M))
     Y = torch.rand_like(G).requires_grad_()
     def step(loss): return lambda: torch.autograd.grad(loss(Y, G, M).mean(), Y)
     rows = {('motion attention','plain'): lambda: plain_attention(frames, rates), ('motion attention','prp_fastai'): lambda: our_attention(frames, rates),
             ('loss and gradient','clip by clip'): step(one_by_one), ('loss and gradient','product of tensors'): step(product), ('loss and gradient','prp_fastai'): step(m_mse),
-            ('the whole of PRPBatch','prp_fastai'): lambda: made((frames,rates))}
+            ('the whole of PRPBatch','from RGB'): lambda: made((frames,rates)), ('the whole of PRPBatch','from YUV'): lambda: made(in_yuv),
+            ('the whole of PRPBatch','from YUV of 210 pixels, scaled'): lambda: scaled(large)}
     times = {k: [] for k in rows}
     for _ in range(3):
         for k,f in rows.items(): times[k].append(ms(f, device, repeats))

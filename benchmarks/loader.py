@@ -1,7 +1,8 @@
 """The way from files to batches, side by side: items a second of a DataLoader with worker processes, batches of 8, playback rates mixed.
 
 `python benchmarks/loader.py FOLDER --out benchmarks/results/loader_NAME.csv`. The first row is the authors' way, written from the description of their code: OpenCV from
-frame 0 to the end of the span, torchvision's transforms on each frame as a PIL image, floats and motion attention made in the worker. In the other rows only the reader differs: all ship the cropped raw frames, of which the device makes clip, target and attention (benchmarks/device.py), and the colours where frames come in YUV.
+frame 0 to the end of the span, torchvision's transforms on each frame as a PIL image, floats and motion attention made in the worker. In the other rows only the reader differs: all ship the cropped raw frames, of which the device makes clip, target and attention (benchmarks/device.py), and the colours where frames come in YUV;
+those that are scaled later come as large as most of the videos are.
 Every way reads the same spans of the same files in each round, which are those of validation; ratios are of medians over rounds. Readers that are not installed are left out."""
 import math,random,tempfile,time
 from importlib.util import find_spec
@@ -60,8 +61,8 @@ class Reading:
 
 def authors_dl(files, workers, attention, bs=8): return torch.utils.data.DataLoader(Authors(files, attention), bs, num_workers=workers, drop_last=True)
 
-def ours_dl(files, workers, reader, yuv=False):
-    dl = prp_dblock(splitter=IndexSplitter(range(1, len(files)+1)), reader=reader, yuv=yuv).dataloaders(files[:1]+files, bs=8, num_workers=workers, device='cpu').valid
+def ours_dl(files, workers, reader, **kwargs):
+    dl = prp_dblock(splitter=IndexSplitter(range(1, len(files)+1)), reader=reader, **kwargs).dataloaders(files[:1]+files, bs=8, num_workers=workers, device='cpu').valid
     dl.after_batch = Pipeline()
     return dl
 
@@ -96,9 +97,10 @@ def main(
             if name in readers_of.readers: ways[name] = partial(ours_dl, workers=workers, reader=partial(Reading, readers_of.readers[name], counts))
         ways['prp_fastai'] = partial(ours_dl, workers=workers, reader=OpenVideo(videos))
         if 'torchcodec' in readers_of.readers: ways['prp_fastai, torchcodec'] = partial(ours_dl, workers=workers, reader=OpenVideo(videos, backend='torchcodec'))
-        ways["prp_fastai, YUV"] = partial(ours_dl, workers=workers, reader=OpenVideo(videos, yuv=True), yuv=True)
+        ways['prp_fastai, YUV'] = in_yuv = partial(ours_dl, workers=workers, reader=OpenVideo(videos, yuv=True), yuv=True)
+        ways['prp_fastai, YUV, scaled later'] = partial(in_yuv, read_size=tuple(map(int, videos[['height','width']].value_counts().index[0])))
         ways['prp_fastai, cached'] = partial(ours_dl, workers=workers, reader=OpenVideo(videos, tmp, SIZE))
-        ways["prp_fastai, cached YUV"] = partial(ours_dl, workers=workers, reader=OpenVideo(videos, tmp, SIZE, yuv=True), yuv=True)
+        ways['prp_fastai, cached YUV'] = partial(ours_dl, workers=workers, reader=OpenVideo(videos, tmp, SIZE, yuv=True), yuv=True)
         rates = {name: [] for name in ways}
         for _ in progress_bar(range(rounds), leave=False, display=sys.stdout.isatty()):
             for name,dl in ways.items(): rates[name].append(rate_of(dl, files, workers, seconds))

@@ -152,14 +152,16 @@ def prp_dblock(
     fake_gt:str='include', # Frames of G that are blended from two: 'include' them in the loss or 'exclude' them
     reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
     yuv:bool=False, # Send frames in YUV 4:2:0, as videos have them, and make their colours on the device?
+    read_size:tuple=None, # (height, width) that frames are sent at, to be scaled on the device; scaled as they are decoded where None
     **kwargs # Passed to `DataBlock`
 )->DataBlock: # Of paths
     "The `DataBlock` of pretraining: path -> (X, rate, G, M). Raises `ValueError` for rates that the sampling is not made for"
     rates = check_rates(rates, recon_rate)
     if yuv and size%2: raise ValueError(f'frames in YUV are cropped to an even size, got {size}')
     motion = MotionAttention(attn, diff, norm, per_channel, time_interp, eps)
-    item_tfms = [PlaybackRate(rates, clip_len, frame_size(size), seed, short, start, redraw_valid, reader, yuv), CropVideo(size, crop)]
-    return DataBlock(blocks=VideoBlock, dl_type=PlaybackDL, splitter=splitter or RandomSplitter(.2, seed), batch_tfms=PRPBatch(rates, recon_rate, clip_len, motion, fake_gt),
+    item_tfms = [PlaybackRate(rates, clip_len, frame_size(size), seed, short, start, redraw_valid, reader, yuv, read_size), CropVideo(size, crop, frame_size(size) if read_size else None)]
+    batch_tfms = PRPBatch(rates, recon_rate, clip_len, motion, fake_gt, size if read_size else None)
+    return DataBlock(blocks=VideoBlock, dl_type=PlaybackDL, splitter=splitter or RandomSplitter(.2, seed), batch_tfms=batch_tfms,
                      item_tfms=item_tfms + ([FlipVideo(p=flip)] if flip else []), **kwargs)
 
 # %% ../nbs/06_block.ipynb #ea6df898
@@ -198,10 +200,10 @@ class _VideosDataLoaders(DataLoaders):
         df = manifest_of(files, manifest)
         usable = set(usable_videos(df, rates, clip_len))
         files = L(files).filter(lambda o: Path(os.path.abspath(o)) in usable)
-        reader = OpenVideo(df, cache, frame_size(size), backend, yuv)
+        reader = OpenVideo(df, cache, size, backend, yuv)
         if files and cache is not None:
             n = len(files.map(reader.cached).filter())
-            if not n: raise FileNotFoundError(f"{cache} has none of these {len(files)} videos at {frame_size(size)} in {'YUV' if yuv else 'RGB'}: fill it with prp-cache{' --yuv'*yuv}, or cache_videos")
+            if not n: raise FileNotFoundError(f"{cache} has none of these {len(files)} videos at {size} in {'YUV' if yuv else 'RGB'}: fill it with prp-cache{' --yuv'*yuv}, or cache_videos")
             print(f'{n} of {len(files)} videos are read from the cache')
         return files,reader
 
@@ -235,7 +237,8 @@ class PRPDataLoaders(_VideosDataLoaders):
         "From a list of paths; says which cannot be used, and leaves them out. Raises `ValueError` where nothing is left to train or to validate on"
         files,valid = L(files).map(Path),L(valid).map(Path)
         rates = check_rates(kwargs.get('rates', (1,2,4,8)), kwargs.get('recon_rate', 2))
-        usable,reader = cls._usable(files+valid, rates, kwargs.get('clip_len', 16), kwargs.get('size', 112), manifest, cache, backend, kwargs.get('yuv', False))
+        size = kwargs.get('read_size') or frame_size(kwargs.get('size', 112))
+        usable,reader = cls._usable(files+valid, rates, kwargs.get('clip_len', 16), size, manifest, cache, backend, kwargs.get('yuv', False))
         files,valid = (part.filter(set(usable).__contains__) for part in (files,valid))
         split = IndexSplitter(range(len(files), len(files)+len(valid))) if valid else (GroupSplitter if by_group else RandomSplitter)(valid_pct, seed=seed)
         dblock = prp_dblock(splitter=split, seed=seed, reader=reader, **kwargs)
@@ -330,7 +333,7 @@ class VideoDataLoaders(_VideosDataLoaders):
         rows = pd.DataFrame(dict(path=files, label=col(label_col).tolist(), group=list(map(video_group, files) if group_col is None else col(group_col)),
                                  valid=flag(valid_col), test=flag(test_col)))
         for o in rows.path[rows.label.isna()]: raise ValueError(f'{o} has no label')
-        usable,reader = cls._usable(files, (1,), kwargs.get('clip_len', 16), kwargs.get('size', 112), manifest, cache, backend)
+        usable,reader = cls._usable(files, (1,), kwargs.get('clip_len', 16), frame_size(kwargs.get('size', 112)), manifest, cache, backend)
         ok = rows.path.isin(set(usable))
         for o in rows.path[~ok & rows.test]: raise ValueError(f'{o} is to test on and cannot be used')
         test,rows = rows[rows.test],rows[ok & ~rows.test]

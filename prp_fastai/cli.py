@@ -150,6 +150,7 @@ def prp_pretrain(
     cache:str=None, # Folder that `prp-cache` filled for this size
     backend:str='pyav', # What decodes: pyav or torchcodec
     yuv:bool=False, # Read frames in YUV 4:2:0 and make their colours on the device? Needs a cache filled so, where one is given
+    read_size:str=None, # Height,width at which frames are sent to be scaled on the device, for a GPU: 240,320 for UCF101
     max_bad:float=.01, # Share of videos that may turn out to be unreadable before the run stops
     speed:str='', # Any of channels_last, fold, bf16, compile, recompute, separated by commas (`speedups`)
     accumulate:int=None, # Clips of one process after which a step is taken; after each batch where not given
@@ -165,7 +166,7 @@ def prp_pretrain(
     set_seed(seed)
     dls = rank0_first(PRPDataLoaders.from_files, find_videos(source, root), find_videos(valid, root) if valid else None, valid_pct=valid_pct, by_group=by_group,
         rates=_numbers(rates), clip_len=clip_len, recon_rate=recon_rate, size=size, flip=flip, preset=preset, attn=None if attn=='none' else attn,
-        **{k: settings[k] for k in presets['paper'] if settings[k] is not None}, bs=bs, num_workers=num_workers, manifest=manifest, cache=cache, backend=backend, yuv=yuv, seed=seed)
+        **{k: settings[k] for k in presets['paper'] if settings[k] is not None}, bs=bs, num_workers=num_workers, manifest=manifest, cache=cache, backend=backend, yuv=yuv, read_size=_numbers(read_size) if read_size else None, seed=seed)
     learn = prp_learner(dls, encoder, heads, width, final, lambda_d, lambda_g, lr=lr, opt_func=partial(prp_sgd, mom=mom, wd=wd, head_lr_mult=head_lr_mult),
                         path=out, model_dir='.')
     _plain(learn).recorder.train_metrics = True

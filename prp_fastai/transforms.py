@@ -39,11 +39,12 @@ class PlaybackRate(RandItem):
         redraw:bool=False, # Draw anew in validation too?
         reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
         yuv:bool=False, # Read frames in YUV 4:2:0 (`VideoReader.planes`)?
+        read_size:tuple=None, # (height, width) that they are read at, where `PRPBatch` scales them; `size` where None
     ):
         super().__init__()
         if short not in ('feasible_rate','resample','loop'): raise ValueError(f'short must be feasible_rate, resample or loop, got {short!r}')
         if start not in ('uniform','off_by_one'): raise ValueError(f'start must be uniform or off_by_one, got {start!r}')
-        self.rates,self.clip_len,self.size,self.seed,self.short,self.start,self.redraw,self.reader,self.yuv = rates,clip_len,size,seed,short,start,redraw,reader,yuv
+        self.rates,self.clip_len,self.size,self.seed,self.short,self.start,self.redraw,self.reader,self.yuv,self.read_size = rates,clip_len,size,seed,short,start,redraw,reader,yuv,read_size or size
 
     def before_call(self, b, split_idx):
         self.do,self.rng = True,item_rng(b[0], self.seed) if split_idx and not self.redraw else random
@@ -61,7 +62,7 @@ class PlaybackRate(RandItem):
             n = len(v)
             s,start = draw(path, n)
             idxs = [i%n for i in range(start, start+span_len(s, self.clip_len))]
-            span = v.planes(idxs, self.size) if self.yuv else (v.frames(idxs, self.size),)
+            span = v.planes(idxs, self.read_size) if self.yuv else (v.frames(idxs, self.read_size),)
         return *span, TensorCategory(self.rates.index(s))
 
 # %% ../nbs/05_transforms.ipynb #9a25aad5
@@ -101,20 +102,23 @@ class CropVideo(RandItem):
     def __init__(self,
         size:int=112, # Side of the square in pixels; even for frames in YUV, whose windows begin at even pixels
         crop:str='random', # Where in training: 'random' or 'center'
+        frame_size:tuple=None, # (height, width) of the frames that the square is meant for, where they are to be scaled later; these frames where None
     ):
         super().__init__()
         if crop not in ('random','center'): raise ValueError(f'crop must be random or center, got {crop!r}')
-        self.size,self.crop = size,crop
+        self.size,self.crop,self.frame_size = size,crop,frame_size
 
     def before_call(self, b, split_idx):
-        spare,step = [o-self.size for o in b[0].shape[-2:]],max(_scales(b))
-        if min(spare)<0: raise ValueError(f'a crop of {self.size} does not fit into frames of {tuple(b[0].shape[-2:])}')
+        sides,step = b[0].shape[-2:],max(_scales(b))
+        self.window = [2*round(self.size*o/of/2) for o,of in zip(sides, self.frame_size)] if self.frame_size else [self.size]*2
+        spare = [o-n for o,n in zip(sides, self.window)]
+        if min(spare)<0: raise ValueError(f'a crop of {self.size} does not fit into frames of {tuple(sides)}')
         if self.size%step: raise ValueError(f"a crop of {self.size} is odd: frames in YUV have one colour for {step}x{step} pixels")
         self.do,(self.top,self.left) = True,[step*(round(o/2)//step if split_idx or self.crop=='center' else random.randint(0, o//step)) for o in spare]
 
     def cut(self, x, k):
-        h,w,n = self.top//k,self.left//k,self.size//k
-        return x[...,h:h+n,w:w+n]
+        top,left,h,w = (o//k for o in (self.top, self.left, *self.window))
+        return x[...,top:top+h,left:left+w]
 
     def encodes(self, o): return tuple(self.cut(x, k) if k else x for x,k in zip(o, _scales(o)))
 
@@ -133,6 +137,7 @@ class PRPBatch(ItemTransform):
         clip_len:int=16, # l: frames in a clip
         motion:MotionAttention=None, # How pixels are weighed; as the paper where None
         fake_gt:str='include', # Frames of G that are blended from two, where r>s: 'include' them in the loss or 'exclude' them
+        size:int=None, # Side in pixels that frames are scaled to; as large as they come where None
     ):
         if fake_gt not in ('include','exclude'): raise ValueError(f'fake_gt must be include or exclude, got {fake_gt!r}')
         motion = motion or MotionAttention()
@@ -152,9 +157,13 @@ class PRPBatch(ItemTransform):
         return sample_clip(G, self.recon_rate), k, G, TensorMotion(M)
 
     def _rgb(self, x, chroma=None):
-        if chroma is None: return x
+        if chroma is None: return self._scaled(x, self.size)
         if len(x)!=1: raise ValueError(f'luma has {len(x)} channels: with yuv=True item transforms get luma and chroma, and may not make colours of them')
-        return yuv_to_rgb(x, chroma)
+        return yuv_to_rgb(self._scaled(x, self.size), self._scaled(chroma, self.size and self.size//2))
+
+    def _scaled(self, x, side):
+        if side is None: return x
+        return F.interpolate(x.transpose(0, 1).float(), (side,side), mode='bilinear', antialias=True).round_().to(torch.uint8).transpose(0, 1)
 
     def _target(self, x, s): return sample_target(x.float() if s<self.recon_rate else x, s, self.recon_rate).float()
 

@@ -163,3 +163,19 @@ def test_paths_relative_to_where_one_stands(video_folder, monkeypatch):
     monkeypatch.chdir(video_folder/'below')
     dls = PRPDataLoaders.from_folder('..', **small)
     assert len(dls.train_ds)+len(dls.valid_ds)==12 and len(dls.one_batch())==4
+
+@pytest.mark.parametrize('yuv', [False,True])
+def test_frames_scaled_on_the_device(video_folder, yuv):
+    "Clip, target and attention are nearly those of frames scaled by the reader, and the same for any number of workers"
+    kw = {**small, 'size':24, 'crop':'center', 'yuv':yuv, 'valid_pct':.5}
+    def batches(**kwargs): return list(PRPDataLoaders.from_folder(video_folder, **{**kw, **kwargs}).valid)
+    for a,b,c in zip(batches(), batches(read_size=(32,44)), batches(read_size=(32,44), num_workers=2), strict=True):
+        assert all(map(torch.equal, b, c)) and [o.shape for o in a]==[o.shape for o in b]
+        assert torch.equal(a[1], b[1]) and (a[2]-b[2]).abs().mean()<.02 and (a[3]-b[3]).abs().mean()<.06
+
+def test_the_window_of_frames_that_are_not_scaled_yet():
+    crop = CropVideo(112, frame_size=(128,171))
+    for (h,w),window in (((128,171),[112,112]), ((240,320),[210,210]), ((480,848),[420,556])):
+        for split_idx in (0,0,0,1):
+            x, = crop((torch.zeros(3,1,h,w),), split_idx=split_idx)
+            assert [*x.shape[2:]]==window
