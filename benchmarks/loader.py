@@ -55,9 +55,9 @@ class Reading:
     def __len__(self): return self.n
     def __enter__(self): return self
     def __exit__(self, *args): pass
-    def frames(self, idxs, size):
-        frames = np.stack(self.read(self.path, idxs))
-        return TensorVideo(torch.from_numpy(frames).permute(3,0,1,2), fn=str(self.path))
+    def frames(self, idxs, size, window):
+        frames,(top,left,h,w) = np.stack(self.read(self.path, idxs)),window
+        return TensorVideo(torch.from_numpy(frames[:,top:top+h,left:left+w]).permute(3,0,1,2), fn=str(self.path))
 
 def authors_dl(files, workers, attention, bs=8): return torch.utils.data.DataLoader(Authors(files, attention), bs, num_workers=workers, drop_last=True)
 

@@ -159,7 +159,7 @@ def prp_dblock(
     rates = check_rates(rates, recon_rate)
     if yuv and size%2: raise ValueError(f'frames in YUV are cropped to an even size, got {size}')
     motion = MotionAttention(attn, diff, norm, per_channel, time_interp, eps)
-    item_tfms = [PlaybackRate(rates, clip_len, frame_size(size), seed, short, start, redraw_valid, reader, yuv, read_size), CropVideo(size, crop, frame_size(size) if read_size else None)]
+    item_tfms = [PlaybackRate(rates, clip_len, frame_size(size), seed, short, start, redraw_valid, reader, yuv, read_size, CropVideo(size, crop))]
     batch_tfms = PRPBatch(rates, recon_rate, clip_len, motion, fake_gt, size if read_size else None)
     return DataBlock(blocks=VideoBlock, dl_type=PlaybackDL, splitter=splitter or RandomSplitter(.2, seed), batch_tfms=batch_tfms,
                      item_tfms=item_tfms + ([FlipVideo(p=flip)] if flip else []), **kwargs)
@@ -449,5 +449,6 @@ def item_tfm(
     dls:DataLoaders, # Whose items or batches pass through it
     cls:type, # Its class
 )->Transform: # The first of that class
-    "The transform of the items or batches of `dls` that is a `cls`"
-    return first(L(dls.valid.after_item.fs)+L(dls.valid.after_batch.fs), risinstance(cls))
+    "The transform of the items or batches of `dls` that is a `cls`, or is part of one of them"
+    tfms = L(dls.valid.after_item.fs)+L(dls.valid.after_batch.fs)
+    return first(tfms+tfms.attrgot('crop'), risinstance(cls))

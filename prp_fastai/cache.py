@@ -12,7 +12,7 @@ from fastai.data.all import *
 from .core import *
 from .core import _progress
 from .read import *
-from .read import _errors_of,_within
+from .read import _errors_of,_window,_within
 from .external import *
 from .manifest import *
 from .manifest import _in_processes,_stamp
@@ -85,16 +85,19 @@ class CachedVideo:
     def frames(self,
         idxs, # Frame numbers, in any order, repeats allowed
         size:tuple=None, # (height, width), which has to be that of the cache
+        window:tuple=None, # (top, left, height, width) of what is wanted of each; all where None
     )->TensorVideo: # `uint8` (3,len(idxs),height,width), RGB
         "Exactly the frames `idxs`. Raises `IndexError` beyond the video, `ValueError` for another size or kind than the cache has"
-        return TensorVideo(torch.from_numpy(self._frames(idxs, size, False)), fn=str(self.path))
+        return TensorVideo(_window(torch.from_numpy(self._frames(idxs, size, False)), window), fn=str(self.path))
 
     def planes(self,
         idxs, # Frame numbers, in any order, repeats allowed
         size:tuple, # (height, width), which has to be that of the cache
+        window:tuple=None, # (top, left, height, width) of what is wanted of each, even numbers; all where None
     )->tuple: # Luma, a `TensorVideo` (1,len(idxs),h,w), and chroma, a `TensorChroma` (2,len(idxs),h/2,w/2)
         "Exactly the frames `idxs`, in YUV 4:2:0. Raises `IndexError` beyond the video, `ValueError` for another size or kind than the cache has"
-        return yuv_planes(self._frames(idxs, size, True), fn=str(self.path))
+        luma,chroma = yuv_planes(self._frames(idxs, size, True), fn=str(self.path))
+        return _window(luma, window),_window(chroma, window, 2)
 
 # %% ../nbs/03b_cache.ipynb #c23bc2d2
 def _try_cache(args):

@@ -188,6 +188,12 @@ def _each(self:VideoReader, idxs):
     if places: raise VideoError(self.path, f'frame {min(places)} cannot be decoded')
 
 # %% ../nbs/01_read.ipynb #f7af180e
+def _window(x, window, k=1):
+    "What `window` (top, left, height, width) shows of `x` (...,h,w), which is `k` times smaller than what it is in; all of it where None"
+    if window is None: return x
+    top,left,h,w = (o//k for o in window)
+    return x[...,top:top+h,left:left+w]
+
 @patch
 def _upright(self:VideoReader, frame):
     "(height, width) of `frame` as it is to be seen, and by how many quarter turns it is stored otherwise"
@@ -195,18 +201,18 @@ def _upright(self:VideoReader, frame):
     return (frame.width,frame.height) if turns%2 else (frame.height,frame.width), turns
 
 @patch
-def _put(self:VideoReader, frame, out, yuv=False):
-    "Write `frame`, upright and scaled to the first of `out`, into the planes of `out`: R, G, B, or Y, U, V, which are cut out of the next even size"
+def _put(self:VideoReader, frame, out, size, window=None, yuv=False):
+    "Write `frame`, upright and scaled to `size`, or the `window` of it, into the planes of `out`: R, G, B, or Y, U, V, which are cut out of the next even size"
     turned,turns = self._upright(frame)
-    same = out[0].shape==turned
-    h,w = (o+o%2 if yuv else o for o in out[0].shape)
+    same = tuple(size)==turned
+    h,w = (o+o%2 if yuv else o for o in size)
     if turns%2: h,w = w,h
     how = dict(format='yuv420p', dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG) if yuv else dict(format='rgb24' if same else 'gbrp')
     frame = self.scaler.reformat(frame, w, h, threads=1, **how)
     if same and not yuv: planes = frame.to_ndarray().transpose(2,0,1)
     else: planes = [np.frombuffer(p, np.uint8).reshape(p.height, -1)[:,:p.width] for p in frame.planes]
     if how['format']=='gbrp': planes = planes[2:]+planes[:2]
-    for o,p in zip(out, planes): o[:] = (np.rot90(p, turns) if turns else p)[:o.shape[0],:o.shape[1]]
+    for o,p,k in zip(out, planes, (1,2,2) if yuv else (1,1,1)): o[:] = _window(np.rot90(p, turns) if turns else p, window, k)[:o.shape[0],:o.shape[1]]
 
 # %% ../nbs/01_read.ipynb #13dcd852
 def _within(idxs, video):
@@ -222,13 +228,15 @@ def frames(self:VideoReader,
     idxs, # Frame numbers, in any order, repeats allowed
     size:tuple=None, # (height, width) to scale to; that of the first of these frames where None
     out=None, # Array (3,len(idxs),height,width) to write into, a memory map for example
+    window:tuple=None, # (top, left, height, width) of what is wanted of each, once scaled; all where None
 )->TensorVideo: # `uint8` (3,len(idxs),height,width), RGB
     "Exactly the frames `idxs`. Raises `IndexError` beyond the video, `VideoError` where a frame cannot be decoded"
     idxs = _within(idxs, self)
     with _errors_of(self.path):
         for frame,(first,*others) in self._each(idxs):
-            if out is None: out = np.empty((3, len(idxs), *(size or self._upright(frame)[0])), np.uint8)
-            self._put(frame, out[:,first])
+            size = size or self._upright(frame)[0]
+            if out is None: out = np.empty((3, len(idxs), *(window[2:] if window else size)), np.uint8)
+            self._put(frame, out[:,first], size, window)
             for j in others: out[:,j] = out[:,first]
     return TensorVideo(torch.from_numpy(out), fn=str(self.path))
 
@@ -267,14 +275,15 @@ def planes(self:VideoReader,
     idxs, # Frame numbers, in any order, repeats allowed
     size:tuple, # (height, width) to scale to
     out=None, # Array (len(idxs),) of `yuv_dtype` to write into
+    window:tuple=None, # (top, left, height, width) of what is wanted of each, once scaled, even numbers; all where None
 )->tuple: # Luma, a `TensorVideo` (1,len(idxs),h,w), and chroma, a `TensorChroma` (2,len(idxs),h/2,w/2)
     "Exactly the frames `idxs`, in YUV 4:2:0; where a side is odd, scaled to one more and cut. Raises `IndexError` beyond the video, `VideoError` where a frame cannot be decoded"
     idxs = _within(idxs, self)
-    if out is None: out = np.empty(len(idxs), yuv_dtype(size))
+    if out is None: out = np.empty(len(idxs), yuv_dtype(window[2:] if window else size))
     luma,chroma = out['luma'],out['chroma']
     with _errors_of(self.path):
         for frame,(first,*others) in self._each(idxs):
-            self._put(frame, (luma[first], *chroma[first]), yuv=True)
+            self._put(frame, (luma[first], *chroma[first]), size, window, yuv=True)
             for j in others: out[j] = out[first]
     return yuv_planes(out, fn=str(self.path))
 
@@ -334,9 +343,9 @@ class _TorchcodecReader(VideoReader):
         self.decoders = _load_torchcodec()
         super().__init__(path, known)
 
-    def frames(self, idxs, size=None):
+    def frames(self, idxs, size=None, window=None):
         out = self._played(_within(idxs, self), size) if self.index else None
-        return super().frames(idxs, size) if out is None else out
+        return super().frames(idxs, size, window=window) if out is None else _window(out, window)
 
     def _played(self, idxs, size):
         "Frames `idxs`, or None where torchcodec has others at their times"

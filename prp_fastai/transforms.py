@@ -11,6 +11,7 @@ __all__ = ['item_rng', 'RandItem', 'PlaybackRate', 'CropVideo', 'FlipVideo', 'PR
 from fastai.vision.all import *
 from .core import *
 from .read import *
+from .read import _window
 from .sampling import *
 from .motion import *
 
@@ -40,14 +41,16 @@ class PlaybackRate(RandItem):
         reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
         yuv:bool=False, # Read frames in YUV 4:2:0 (`VideoReader.planes`)?
         read_size:tuple=None, # (height, width) that they are read at, where `PRPBatch` scales them; `size` where None
+        crop=None, # A `CropVideo` that chooses the window which is kept of all frames; all of them where None
     ):
         super().__init__()
         if short not in ('feasible_rate','resample','loop'): raise ValueError(f'short must be feasible_rate, resample or loop, got {short!r}')
         if start not in ('uniform','off_by_one'): raise ValueError(f'start must be uniform or off_by_one, got {start!r}')
-        self.rates,self.clip_len,self.size,self.seed,self.short,self.start,self.redraw,self.reader,self.yuv,self.read_size = rates,clip_len,size,seed,short,start,redraw,reader,yuv,read_size or size
+        self.rates,self.clip_len,self.size,self.seed,self.short,self.start,self.redraw,self.reader,self.yuv = rates,clip_len,size,seed,short,start,redraw,reader,yuv
+        self.read_size,self.crop = read_size or size,crop
 
     def before_call(self, b, split_idx):
-        self.do,self.rng = True,item_rng(b[0], self.seed) if split_idx and not self.redraw else random
+        self.do,self.idx,self.rng = True,split_idx,item_rng(b[0], self.seed) if split_idx and not self.redraw else random
 
     def draw(self, path, n):
         "Rate and start of a clip in `path` of `n` frames"
@@ -62,7 +65,8 @@ class PlaybackRate(RandItem):
             n = len(v)
             s,start = draw(path, n)
             idxs = [i%n for i in range(start, start+span_len(s, self.clip_len))]
-            span = v.planes(idxs, self.read_size) if self.yuv else (v.frames(idxs, self.read_size),)
+            window = self.crop and self.crop.window(self.read_size, self.idx, 1+self.yuv, self.size)
+            span = v.planes(idxs, self.read_size, window=window) if self.yuv else (v.frames(idxs, self.read_size, window=window),)
         return *span, TensorCategory(self.rates.index(s))
 
 # %% ../nbs/05_transforms.ipynb #9a25aad5
@@ -102,25 +106,26 @@ class CropVideo(RandItem):
     def __init__(self,
         size:int=112, # Side of the square in pixels; even for frames in YUV, whose windows begin at even pixels
         crop:str='random', # Where in training: 'random' or 'center'
-        frame_size:tuple=None, # (height, width) of the frames that the square is meant for, where they are to be scaled later; these frames where None
     ):
         super().__init__()
         if crop not in ('random','center'): raise ValueError(f'crop must be random or center, got {crop!r}')
-        self.size,self.crop,self.frame_size = size,crop,frame_size
+        self.size,self.crop = size,crop
 
-    def before_call(self, b, split_idx):
-        sides,step = b[0].shape[-2:],max(_scales(b))
-        self.window = [2*round(self.size*o/of/2) for o,of in zip(sides, self.frame_size)] if self.frame_size else [self.size]*2
-        spare = [o-n for o,n in zip(sides, self.window)]
+    def window(self,
+        sides:tuple, # (height, width) of the frames
+        split_idx:int, # 0 in training, 1 in validation
+        step:int=1, # Windows begin at multiples of it
+        of:tuple=None, # (height, width) that the frames are scaled to later; as they are where None
+    )->tuple: # (top, left, height, width)
+        "Where the square is, or what becomes the square when the frames are scaled; drawn anew in training. Raises `ValueError` where it does not fit"
+        cut = [self.size]*2 if of in (None, sides) else [2*round(self.size*o/n/2) for o,n in zip(sides, of)]
+        spare = [o-n for o,n in zip(sides, cut)]
         if min(spare)<0: raise ValueError(f'a crop of {self.size} does not fit into frames of {tuple(sides)}')
         if self.size%step: raise ValueError(f"a crop of {self.size} is odd: frames in YUV have one colour for {step}x{step} pixels")
-        self.do,(self.top,self.left) = True,[step*(round(o/2)//step if split_idx or self.crop=='center' else random.randint(0, o//step)) for o in spare]
+        return *(step*(round(o/2)//step if split_idx or self.crop=='center' else random.randint(0, o//step)) for o in spare),*cut
 
-    def cut(self, x, k):
-        top,left,h,w = (o//k for o in (self.top, self.left, *self.window))
-        return x[...,top:top+h,left:left+w]
-
-    def encodes(self, o): return tuple(self.cut(x, k) if k else x for x,k in zip(o, _scales(o)))
+    def before_call(self, b, split_idx): self.do,self.at = True,self.window(b[0].shape[-2:], split_idx, max(_scales(b)))
+    def encodes(self, o): return tuple(_window(x, self.at, k) if k else x for x,k in zip(o, _scales(o)))
 
 # %% ../nbs/05_transforms.ipynb #7f0e80f9
 class FlipVideo(RandItem):

@@ -79,7 +79,8 @@ def test_crop_is_one_window_for_the_item(video_folder):
     crop = CropVideo(24)
     for _ in range(10):
         cut,_ = crop((span,k), split_idx=0)
-        assert torch.equal(cut, span[...,crop.top:crop.top+24,crop.left:crop.left+24])
+        top,left,h,w = crop.at
+        assert h==w==24 and torch.equal(cut, span[...,top:top+24,left:left+24])
     with pytest.raises(ValueError, match='does not fit'): CropVideo(100)((span,k), split_idx=0)
 
 def test_windows_of_luma_and_chroma_are_one(video_folder):
@@ -89,7 +90,7 @@ def test_windows_of_luma_and_chroma_are_one(video_folder):
     crop = CropVideo(24)
     for split_idx in (0,)*10+(1,):
         y,c,_ = FlipVideo(p=1.)(crop((luma,chroma,k), split_idx=split_idx), split_idx=0)
-        top,left = crop.top,crop.left
+        top,left = crop.at[:2]
         assert top%2==left%2==0 and y.shape[2:]==(24,24) and c.shape[2:]==(12,12)
         assert torch.equal(y.flip(-1), luma[...,top:top+24,left:left+24]) and torch.equal(c.flip(-1), chroma[...,top//2:top//2+12,left//2:left//2+12])
     with pytest.raises(ValueError, match='a crop of 23 is odd'): CropVideo(23)((luma,chroma,k), split_idx=0)
@@ -174,8 +175,17 @@ def test_frames_scaled_on_the_device(video_folder, yuv):
         assert torch.equal(a[1], b[1]) and (a[2]-b[2]).abs().mean()<.02 and (a[3]-b[3]).abs().mean()<.06
 
 def test_the_window_of_frames_that_are_not_scaled_yet():
-    crop = CropVideo(112, frame_size=(128,171))
-    for (h,w),window in (((128,171),[112,112]), ((240,320),[210,210]), ((480,848),[420,556])):
-        for split_idx in (0,0,0,1):
-            x, = crop((torch.zeros(3,1,h,w),), split_idx=split_idx)
-            assert [*x.shape[2:]]==window
+    crop = CropVideo(112)
+    for sides,cut in (((128,171),(112,112)), ((240,320),(210,210)), ((480,848),(420,556))):
+        drawn = [crop.window(sides, split_idx, 2, (128,171)) for split_idx in (*[0]*50,1)]
+        assert {o[2:] for o in drawn}=={cut} and all(0<=at<=side-n and at%2==0 for o in drawn for at,side,n in zip(o, sides, cut))
+        assert len(set(drawn))>20 and all(abs(2*at+n-side)<=4 for at,side,n in zip(drawn[-1], sides, cut))
+
+@pytest.mark.parametrize('yuv', [False,True])
+def test_a_crop_in_the_reading_is_a_crop_after_it(video_folder, tmp_path, yuv):
+    "From the file and from the cache, in training with the same random numbers"
+    path = get_video_files(video_folder)[0]
+    cache_video(path, tmp_path, (33,45), yuv=yuv)
+    for reader,split_idx in itertools.product((VideoReader, OpenVideo(cache=tmp_path, size=(33,45), yuv=yuv)), (0,0,0,1)):
+        def rated(crop=None): return set_seed(split_idx) or PlaybackRate(size=(33,45), rates=(1,2), reader=reader, yuv=yuv, crop=crop)((path,), split_idx=split_idx)
+        for a,b in zip(rated(CropVideo(24)), CropVideo(24)(rated(), split_idx=split_idx), strict=True): assert torch.equal(a, b)
