@@ -80,7 +80,7 @@ def main(
     folder:str, # Videos
     n_items:int=64, # Items that all ways load; batches of 8 for each worker
     rounds:int=5, # Passes of each way
-    seconds:float=3, # Least length of a pass
+    seconds:float=8, # Least length of a pass
     workers:int=2, # Worker processes
     out:str=None, # Table to write, .csv
 ):

@@ -88,7 +88,7 @@ class PlaybackDL(VideoDL):
         return (*map(torch.cat, columns),rates) if shared is None else shared
 
     def __iter__(self):
-        self.shared = shared = SharedBatches(self.fake_l.num_workers)
+        self.shared = shared = SharedBatches(self.fake_l.num_workers, self.fake_l.prefetch_factor+2)
         try: yield from super().__iter__()
         finally:
             if self.shared is shared: self.shared = None

@@ -194,6 +194,7 @@ def prp_scan(
     source:str, # Videos: a folder, a list as UCF101's, a .csv with paths in its first column, or `sample`
     manifest:str=None, # Table to write, .csv; in the user's cache folder, where pretraining looks for it, where not given
     root:str=None, # Folder that paths in a list or table are relative to
+    shard:str=None, # `k/n`, the k-th of n stretches of the videos, k from 0, for n machines; each needs a `--manifest` of its own
     rates:str='1,2,4,8', # Sampling intervals to count for
     clip_len:int=16, # Frames in a clip
     num_workers:int=defaults.cpus, # Processes
@@ -201,6 +202,7 @@ def prp_scan(
 ):
     "Decode every video once, and write down what it is and whether it is whole"
     files = find_videos(source, root)
+    if shard: files = shard_of(files, shard)
     fname = manifest or default_manifest(files)
     df = scan_videos(files, fname, num_workers, timeout)
     usable_videos(df, _numbers(rates), clip_len)

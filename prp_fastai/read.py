@@ -194,25 +194,34 @@ def _window(x, window, k=1):
     top,left,h,w = (o//k for o in window)
     return x[...,top:top+h,left:left+w]
 
+_bt601 = {(o,r) for o in (2,5,6) for r in (0,1)} # FFmpeg's numbers of matrix and range: not said, BT.470 BG, SMPTE 170M; not said, limited
+
 @patch
 def _upright(self:VideoReader, frame):
     "(height, width) of `frame` as it is to be seen, and by how many quarter turns it is stored otherwise"
     turns = round(frame.rotation/90)%4
     return (frame.width,frame.height) if turns%2 else (frame.height,frame.width), turns
 
+def _cuts(window, *planes):
+    "Where `window`, or all, of a frame is in its planes: slices for each of `planes` (...,h,w), which are given with how many times smaller they are"
+    top,left = window[:2] if window else (0,0)
+    return [(slice(top//k, top//k+o.shape[-2]), slice(left//k, left//k+o.shape[-1])) for o,k in planes]
+
 @patch
-def _put(self:VideoReader, frame, out, size, window=None, yuv=False):
-    "Write `frame`, upright and scaled to `size`, or the `window` of it, into the planes of `out`: R, G, B, or Y, U, V, which are cut out of the next even size"
+def _put(self:VideoReader, frame, out, size, cuts, yuv=False):
+    "Write `cuts` of `frame`, upright and scaled to `size`, into the planes of `out`: R, G, B, or Y, U, V, which are cut out of the next even size"
     turned,turns = self._upright(frame)
     same = tuple(size)==turned
     h,w = (o+o%2 if yuv else o for o in size)
     if turns%2: h,w = w,h
-    how = dict(format='yuv420p', dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG) if yuv else dict(format='rgb24' if same else 'gbrp')
+    how = dict(format='yuv420p' if yuv else 'rgb24' if same else 'gbrp')
+    if yuv and (frame.colorspace,frame.color_range) not in _bt601: how |= dict(dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG)
     frame = self.scaler.reformat(frame, w, h, threads=1, **how)
     if same and not yuv: planes = frame.to_ndarray().transpose(2,0,1)
-    else: planes = [np.frombuffer(p, np.uint8).reshape(p.height, -1)[:,:p.width] for p in frame.planes]
+    else: planes = [np.frombuffer(p, np.uint8).reshape(p.height, -1) for p in frame.planes]
     if how['format']=='gbrp': planes = planes[2:]+planes[:2]
-    for o,p,k in zip(out, planes, (1,2,2) if yuv else (1,1,1)): o[:] = _window(np.rot90(p, turns) if turns else p, window, k)[:o.shape[0],:o.shape[1]]
+    if turns: planes = [np.rot90(p[:,:w//k], turns) for p,k in zip(planes, (1,2,2) if yuv else (1,1,1))]
+    for o,p,cut in zip(out, planes, cuts): o[:] = p[cut]
 
 # %% ../nbs/01_read.ipynb #13dcd852
 def _within(idxs, video):
@@ -236,7 +245,7 @@ def frames(self:VideoReader,
         for frame,(first,*others) in self._each(idxs):
             size = size or self._upright(frame)[0]
             if out is None: out = np.empty((3, len(idxs), *(window[2:] if window else size)), np.uint8)
-            self._put(frame, out[:,first], size, window)
+            self._put(frame, out[:,first], size, _cuts(window, *[(out, 1)]*3))
             for j in others: out[:,j] = out[:,first]
     return TensorVideo(torch.from_numpy(out), fn=str(self.path))
 
@@ -281,9 +290,10 @@ def planes(self:VideoReader,
     idxs = _within(idxs, self)
     if out is None: out = np.empty(len(idxs), yuv_dtype(window[2:] if window else size))
     luma,chroma = out['luma'],out['chroma']
+    cuts = _cuts(window, (luma, 1), (chroma, 2), (chroma, 2))
     with _errors_of(self.path):
         for frame,(first,*others) in self._each(idxs):
-            self._put(frame, (luma[first], *chroma[first]), size, window, yuv=True)
+            self._put(frame, (luma[first], *chroma[first]), size, cuts, yuv=True)
             for j in others: out[j] = out[first]
     return yuv_planes(out, fn=str(self.path))
 

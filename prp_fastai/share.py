@@ -16,7 +16,7 @@ class SharedBatches:
     _all,_ids = weakref.WeakValueDictionary(),itertools.count()
     def __init__(self,
         n_workers:int, # Worker processes
-        n:int=4, # Batches of each that can be on their way or in use: two that PyTorch asks for ahead, the one that is used, and the next
+        n:int, # Batches of each that can be on their way or in use at a time: those asked for ahead, the one that is used, and the next
     ):
         self.taken,self.parts,self.id = torch.zeros(n_workers, n, dtype=torch.bool).share_memory_(),{},next(self._ids)
         self._all[self.id] = self
@@ -33,7 +33,7 @@ class SharedBatches:
         shapes = [(sum(map(len, o)),*o[0].shape[1:]) for o in columns]
         n = sum(map(math.prod, shapes))
         new = at not in self.parts or len(self.parts[at])<n
-        if new: self.parts[at] = torch.empty(n*5//4, dtype=torch.uint8).share_memory_()
+        if new: self.parts[at] = torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(2*n))
         for o,out in zip(columns, _views(self.parts[at], shapes)): torch.cat(o, out=out)
         self.taken[at] = True
         return _Sent(self.id, at, self.parts[at] if new else None, shapes, [type(o[0]) for o in columns], rest)

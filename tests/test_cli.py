@@ -61,6 +61,12 @@ def test_machines_fill_a_cache_together(video_folder, tmp_path):
     assert '12 of 12 videos' in run('prp-cache', video_folder, tmp_path/'cache', '--size', 24, '--yuv')
     assert "a shard is k/n" in run('prp-cache', video_folder, tmp_path/'cache', '--shard', '3/3', ok=False)
 
+def test_machines_scan_together(video_folder, tmp_path):
+    for k in range(3): assert '4 videos' in run('prp-scan', video_folder, '--shard', f'{k}/3', '--manifest', tmp_path/f'{k}.csv')
+    run('prp-scan', video_folder, '--manifest', tmp_path/'whole.csv')
+    parts = pd.concat([pd.read_csv(tmp_path/f'{k}.csv') for k in range(3)], ignore_index=True)
+    assert parts.sort_values('path', ignore_index=True).equals(pd.read_csv(tmp_path/'whole.csv'))
+
 def test_pretrain_from_list_and_table(video_folder, tmp_path):
     names = [o.name for o in get_video_files(video_folder)]
     (tmp_path/'train.txt').write_text('\n'.join(names[:8])); (tmp_path/'valid.txt').write_text('\n'.join(names[8:]))
