@@ -75,6 +75,12 @@ def rate_of(way, files, workers, seconds=0):
     for b in it: n += len(b[-1])
     return n/(time.perf_counter()-start)
 
+def chosen(folder, n):
+    "The manifest of what can be read in `folder`, and `n` of its files"
+    videos = scan_videos(get_video_files(folder))
+    videos = videos[(videos.status=='ok') & (videos.n_frames>=16)]
+    return videos,L(random.Random(0).choices(videos.path.tolist(), k=n)).map(Path)
+
 @call_parse(pos=['folder'])
 def main(
     folder:str, # Videos
@@ -86,9 +92,7 @@ def main(
 ):
     "Compare ways to load"
     torch.set_num_threads(1)
-    videos = scan_videos(get_video_files(folder))
-    videos = videos[(videos.status=='ok') & (videos.n_frames>=16)]
-    files = L(random.Random(0).choices(videos.path.tolist(), k=n_items)).map(Path)
+    videos,files = chosen(folder, n_items)
     counts = dict(zip(videos.path, videos.n_frames))
     with tempfile.TemporaryDirectory() as tmp:
         for yuv in (False,True): cache_videos(set(files), tmp, SIZE, manifest=videos, yuv=yuv)

@@ -2,7 +2,7 @@
 
 `python benchmarks/workers.py FOLDER --out benchmarks/results/workers.csv`, from files in YUV and from a cache of them, batches of 8. fastai starts the processes anew for each epoch; what that costs is in the last column.
 On a GPU there are rows with the copy to it as well, from pinned memory and from memory that is not."""
-import random,tempfile,time
+import tempfile,time
 from statistics import median
 import pandas as pd,torch
 from fastcore.script import call_parse
@@ -32,9 +32,7 @@ def main(
 ):
     "Compare settings of worker processes"
     torch.set_num_threads(1)
-    videos = scan_videos(get_video_files(folder))
-    videos = videos[(videos.status=='ok') & (videos.n_frames>=16)]
-    files = L(random.Random(0).choices(videos.path.tolist(), k=n_items)).map(Path)
+    videos,files = loader.chosen(folder, n_items)
     settings = [(w,p,False) for w,p in ((1,2),(2,1),(2,2),(2,4),(2,8),(4,2))] + ([(2,2,True)] if torch.cuda.is_available() else [])
     with tempfile.TemporaryDirectory() as tmp:
         cache_videos(set(files), tmp, loader.SIZE, manifest=videos, yuv=True)

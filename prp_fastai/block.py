@@ -81,11 +81,12 @@ class VideoDL(TfmdDL):
 # %% ../nbs/06_block.ipynb #dc878c18
 class PlaybackDL(VideoDL):
     "A `VideoDL` of (X, rate, G, M) that sends raw frames, clip after clip, and names the rates when it shows them"
+    shared = None
     def create_batch(self, b):
         *videos,rates = zip(*b)
         columns,rates = [[o.transpose(0, 1) for o in v] for v in videos],list(map(int, rates))
-        shared = self.shared.cat(self.offs, columns, rates) if get_worker_info() else None
-        return (*map(torch.cat, columns),rates) if shared is None else shared
+        sent = self.shared.cat(self.offs, columns, rates) if self.shared and get_worker_info() else None
+        return sent or (*map(torch.cat, columns),rates)
 
     def __iter__(self):
         self.shared = shared = SharedBatches(self.fake_l.num_workers, self.fake_l.prefetch_factor+2)

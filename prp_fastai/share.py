@@ -23,12 +23,12 @@ class SharedBatches:
 
     def cat(self,
         worker:int, # Number of this process, from 0
-        columns:list, # Lists of tensors (n,...), `uint8`, alike but for `n`
+        columns:list, # Lists of tensors (n,...), alike but for `n`
         *rest # What else belongs to the batch
-    ): # None where all parts are in use
+    ): # None where all parts are in use, or tensors are not `uint8`
         "In a worker: a batch that arrives as a tuple, of the tensors of each column one after another and of `rest`"
         free = (~self.taken[worker]).nonzero().flatten().tolist()
-        if not free: return
+        if not free or any(o[0].dtype!=torch.uint8 for o in columns): return
         at = worker,free[0]
         shapes = [(sum(map(len, o)),*o[0].shape[1:]) for o in columns]
         n = sum(map(math.prod, shapes))

@@ -47,3 +47,14 @@ def test_two_epochs_at_a_time(video_folder):
     a = next(one)
     list(dl)
     assert len([a, *one])==len(dl)
+
+def test_items_that_are_no_bytes_come_too(video_folder):
+    def floats(workers):
+        dl = raw(video_folder, workers)
+        dl.after_item.add(AsFloat())
+        return list(dl)
+    assert all(map(same, floats(1), floats(0)))
+
+class AsFloat(ItemTransform):
+    order = 9
+    def encodes(self, o): return o[0].float(),o[1]
