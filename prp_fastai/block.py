@@ -156,9 +156,10 @@ def prp_dblock(
     read_size:tuple=None, # (height, width) that frames are sent at, to be scaled on the device; scaled as they are decoded where None
     **kwargs # Passed to `DataBlock`
 )->DataBlock: # Of paths
-    "The `DataBlock` of pretraining: path -> (X, rate, G, M). Raises `ValueError` for rates that the sampling is not made for"
+    "The `DataBlock` of pretraining: path -> (X, rate, G, M). Raises `ValueError` for rates that the sampling is not made for, and sizes that cannot be"
     rates = check_rates(rates, recon_rate)
     if yuv and size%2: raise ValueError(f'frames in YUV are cropped to an even size, got {size}')
+    if read_size and len(read_size)!=2: raise ValueError(f'read_size is (height, width), got {tuple(read_size)}')
     motion = MotionAttention(attn, diff, norm, per_channel, time_interp, eps)
     item_tfms = [PlaybackRate(rates, clip_len, frame_size(size), seed, short, start, redraw_valid, reader, yuv, read_size, CropVideo(size, crop))]
     batch_tfms = PRPBatch(rates, recon_rate, clip_len, motion, fake_gt, size if read_size else None)

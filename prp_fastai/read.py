@@ -188,11 +188,13 @@ def _each(self:VideoReader, idxs):
     if places: raise VideoError(self.path, f'frame {min(places)} cannot be decoded')
 
 # %% ../nbs/01_read.ipynb #f7af180e
+def _slices(window, k=1):
+    "Rows and columns of `window` (top, left, height, width) in a plane that is `k` times smaller than the frame"
+    return tuple(slice(at//k, at//k+math.ceil(n/k)) for at,n in zip(window[:2], window[2:]))
+
 def _window(x, window, k=1):
-    "What `window` (top, left, height, width) shows of `x` (...,h,w), which is `k` times smaller than what it is in; all of it where None"
-    if window is None: return x
-    top,left,h,w = (o//k for o in window)
-    return x[...,top:top+h,left:left+w]
+    "What `window` shows of `x` (...,h,w), which is `k` times smaller than the frame; all of it where None"
+    return x if window is None else x[(...,*_slices(window, k))]
 
 _bt601 = {(o,r) for o in (2,5,6) for r in (0,1)} # FFmpeg's numbers of matrix and range: not said, BT.470 BG, SMPTE 170M; not said, limited
 
@@ -202,14 +204,9 @@ def _upright(self:VideoReader, frame):
     turns = round(frame.rotation/90)%4
     return (frame.width,frame.height) if turns%2 else (frame.height,frame.width), turns
 
-def _cuts(window, *planes):
-    "Where `window`, or all, of a frame is in its planes: slices for each of `planes` (...,h,w), which are given with how many times smaller they are"
-    top,left = window[:2] if window else (0,0)
-    return [(slice(top//k, top//k+o.shape[-2]), slice(left//k, left//k+o.shape[-1])) for o,k in planes]
-
 @patch
 def _put(self:VideoReader, frame, out, size, cuts, yuv=False):
-    "Write `cuts` of `frame`, upright and scaled to `size`, into the planes of `out`: R, G, B, or Y, U, V, which are cut out of the next even size"
+    "Write `cuts`, slices for each plane, of `frame`, upright and scaled to `size`, into the planes of `out`: R, G, B, or Y, U, V, which are cut out of the next even size"
     turned,turns = self._upright(frame)
     same = tuple(size)==turned
     h,w = (o+o%2 if yuv else o for o in size)
@@ -245,7 +242,7 @@ def frames(self:VideoReader,
         for frame,(first,*others) in self._each(idxs):
             size = size or self._upright(frame)[0]
             if out is None: out = np.empty((3, len(idxs), *(window[2:] if window else size)), np.uint8)
-            self._put(frame, out[:,first], size, _cuts(window, *[(out, 1)]*3))
+            self._put(frame, out[:,first], size, [_slices(window or (0,0,*size))]*3)
             for j in others: out[:,j] = out[:,first]
     return TensorVideo(torch.from_numpy(out), fn=str(self.path))
 
@@ -290,7 +287,7 @@ def planes(self:VideoReader,
     idxs = _within(idxs, self)
     if out is None: out = np.empty(len(idxs), yuv_dtype(window[2:] if window else size))
     luma,chroma = out['luma'],out['chroma']
-    cuts = _cuts(window, (luma, 1), (chroma, 2), (chroma, 2))
+    cuts = [_slices(window or (0,0,*size), k) for k in (1,2,2)]
     with _errors_of(self.path):
         for frame,(first,*others) in self._each(idxs):
             self._put(frame, (luma[first], *chroma[first]), size, cuts, yuv=True)
