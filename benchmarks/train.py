@@ -9,7 +9,6 @@ import itertools,os,random,time
 from contextlib import nullcontext
 from importlib.util import find_spec
 from statistics import median
-from types import SimpleNamespace
 import pandas as pd,torch
 import torch.nn.functional as F
 from fastcore.script import call_parse
@@ -121,10 +120,7 @@ def parts(model, b, switches=(), repeats=5):
     "Milliseconds and GFLOP of each part of a step, each on its own"
     x,*y = (o.as_subclass(Tensor) for o in b)
     device,layers = x.device,model.recon.layers
-    if 'folded' in switches:
-        fold = FoldUpsampling()
-        fold.learn = SimpleNamespace(model=model)
-        fold.before_fit()
+    if 'folded' in switches: fold(model)
     if 'channels last' in switches: x = x.contiguous(memory_format=torch.channels_last_3d)
     chain = dict(model.encoder.named_children()) | {'rate head': model.rate, 'convolution of the decoder': layers[0]} | {f'up{i+1}': layers[2*i+1:2*i+3] for i in range(4)}
     loss_func,opt,rows = PRPLoss(),prp_sgd(prp_splitter(model)),[]

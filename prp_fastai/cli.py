@@ -72,7 +72,7 @@ def _row(learn, values):
 def _say(o):
     if not rank_distrib(): print(o, flush=True)
 
-def _faster(speed, accumulate): return speed_cbs(speed) + ([GradientAccumulation(accumulate)] if accumulate else [])
+def _accumulating(n): return [GradientAccumulation(n)] if n else []
 
 def _plain(learn):
     "Rows instead of a bar where there is no terminal"
@@ -152,7 +152,7 @@ def prp_pretrain(
     yuv:bool=False, # Read frames in YUV 4:2:0 and make their colours on the device? Needs a cache filled so, where one is given
     read_size:str=None, # Height,width at which frames are sent to be scaled on the device, for a GPU: 240,320 for UCF101
     max_bad:float=.01, # Share of videos that may turn out to be unreadable before the run stops
-    speed:str='', # Any of channels_last, fold, bf16, compile, recompute, separated by commas (`speedups`)
+    speed:str='auto', # Any of channels_last, fold, bf16, compile, recompute, separated by commas; `auto` for those that win here and keep 32 bits
     accumulate:int=None, # Clips of one process after which a step is taken; after each batch where not given
     log:str=None, # Keep losses and figures in `out` for `tensorboard`, or with `wandb`
     resume:bool=False, # Go on with the run in `out`, exactly where it stopped?
@@ -162,19 +162,19 @@ def prp_pretrain(
     "Pretrain an encoder by playback rate perception on videos without labels"
     settings = {k:v for k,v in locals().items() if k not in ('resume','config')}
     if schedule not in ('plateau','one_cycle','constant'): raise ValueError(f'schedule must be plateau, one_cycle or constant, got {schedule}')
-    heads,out,faster = tuple(heads.split(',')),Path(out),_faster(speed, accumulate)
+    heads,out = tuple(heads.split(',')),Path(out)
     set_seed(seed)
     dls = rank0_first(PRPDataLoaders.from_files, find_videos(source, root), find_videos(valid, root) if valid else None, valid_pct=valid_pct, by_group=by_group,
         rates=_numbers(rates), clip_len=clip_len, recon_rate=recon_rate, size=size, flip=flip, preset=preset, attn=None if attn=='none' else attn,
         **{k: settings[k] for k in presets['paper'] if settings[k] is not None}, bs=bs, num_workers=num_workers, manifest=manifest, cache=cache, backend=backend, yuv=yuv, read_size=_numbers(read_size) if read_size else None, seed=seed)
     learn = prp_learner(dls, encoder, heads, width, final, lambda_d, lambda_g, lr=lr, opt_func=partial(prp_sgd, mom=mom, wd=wd, head_lr_mult=head_lr_mult),
-                        path=out, model_dir='.')
+                        speed=speed, path=out, model_dir='.')
     _plain(learn).recorder.train_metrics = True
     _keep_settings(out, settings, resume, () if schedule=='one_cycle' else ('epochs',))
     _say(f'{len(dls.train_ds)} videos to train on, {len(dls.valid_ds)} to validate on')
     run = Resume(out)
     if not resume: run.file.unlink(missing_ok=True)
-    cbs = [SaveBestEncoder(out/'encoder.safetensors'), WatchVideos(max_bad), run, *faster]
+    cbs = [SaveBestEncoder(out/'encoder.safetensors'), WatchVideos(max_bad), run, *_accumulating(accumulate)]
     if log: cbs += tracker(log, out, settings, resume)
     with learn.distrib_ctx():
         if schedule=='one_cycle': learn.fit_one_cycle(epochs, lr, cbs=cbs)
@@ -310,7 +310,7 @@ def _classifiers(o, out):
             set_seed(o['seed'])
             dls = rank0_first(VideoDataLoaders.from_df, df, fn_col='path', label_col='label', test_col='is_test', group_col='group', path=out,
                                            **{k: o[k] for k in ('valid_pct','by_group','clip_len','size','flip','bs','num_workers','manifest','cache','seed')})
-            yield name,k,df,_plain(video_learner(dls, encoder=net, path=out/name/f'split{k}', model_dir='.'))
+            yield name,k,df,_plain(video_learner(dls, encoder=net, speed=o.get('speed', ''), path=out/name/f'split{k}', model_dir='.'))
 
 def _card(encoder): return read_card(encoder) if encoder and Path(encoder).suffix=='.safetensors' else dict(size=112, clip_len=16)
 
@@ -361,7 +361,7 @@ def prp_finetune(
     manifest:str=None, # Where `prp-scan` keeps what it found out; in the user's cache folder where not given
     cache:str=None, # Folder that `prp-cache` filled for this size
     max_bad:float=.01, # Share of videos that may turn out to be unreadable before the run stops
-    speed:str='', # Any of channels_last, fold, bf16, compile, recompute, separated by commas (`speedups`)
+    speed:str='auto', # Any of channels_last, fold, bf16, compile, recompute, separated by commas; `auto` for those that win here and keep 32 bits
     accumulate:int=None, # Clips of one process after which a step is taken; after each batch where not given
     resume:bool=False, # Go on with the run in `out`, exactly where it stopped?
     config:str=None, # `settings.json` of another run; its settings hold for what is left at its default here
@@ -375,7 +375,7 @@ def prp_finetune(
     _keep_settings(out, settings, resume, ('epochs',))
     for name,k,df,learn in _classifiers(settings, out):
         _say(f'{name} weights, split {k}: {len(learn.dls.train_ds)} videos to train on, {len(learn.dls.valid_ds)} to validate on, {len(learn.dls.test_df)} to test on')
-        with learn.distrib_ctx(): learn.fit_paper(epochs, lr, step, resume=resume, cbs=[WatchVideos(max_bad), *_faster(speed, accumulate)])
+        with learn.distrib_ctx(): learn.fit_paper(epochs, lr, step, resume=resume, cbs=[WatchVideos(max_bad), *_accumulating(accumulate)])
     if not rank_distrib(): return prp_test(str(out), clips, avg)
 
 # %% ../nbs/40_cli.ipynb #d1605e54

@@ -17,6 +17,7 @@ from .models.prp import *
 from .losses import *
 from .metrics import *
 from .callback import *
+from .speed import *
 
 # %% ../nbs/23_learner.ipynb #d64f6f9b
 class _FusedSGD(Optimizer):
@@ -68,10 +69,11 @@ def prp_learner(
     lambda_g:float=1., # Weight of the reconstruction
     head_lr_mult:float=10., # How much faster the classifier's last layer learns
     head_convs:bool=True, # A convolution before each head, as in the authors' code?
+    speed:str='auto', # Speed-ups by name (`speed_cbs`); 'auto' for those that win on this device and keep 32-bit arithmetic
     lr:float=.01, # Learning rate where `fit` is given none
     opt_func=None, # Optimiser; `prp_sgd` where None
     metrics=None, # Beside rate accuracy and the parts of the loss
-    cbs=None, # Beside `StopAtNonFinite`
+    cbs=None, # Beside `StopAtNonFinite` and those of `speed`
     **kwargs
 )->Learner: # Ready to fit
     "A `Learner` of `PRPModel` with the losses, metrics and optimiser of the paper"
@@ -81,7 +83,7 @@ def prp_learner(
     parts = dict(rate=[rate_accuracy, LossPart('loss_d')], recon=[LossPart('loss_g')])
     if opt_func is None: opt_func = partial(prp_sgd, head_lr_mult=head_lr_mult)
     learn = Learner(dls, model, PRPLoss(model.heads, lambda_d, lambda_g), opt_func=opt_func, lr=lr, splitter=prp_splitter,
-                    metrics=L(parts[o] for o in model.heads).concat()+L(metrics), cbs=L(StopAtNonFinite())+L(cbs), wd_bn_bias=True, **kwargs)
+                    metrics=L(parts[o] for o in model.heads).concat()+L(metrics), cbs=[StopAtNonFinite(), *speed_cbs(speed, dls.device), *L(cbs)], wd_bn_bias=True, **kwargs)
     learn.arch,learn.width = arch,width
     return learn
 

@@ -19,7 +19,7 @@ def _plain(o):
     if isinstance(o, Tensor): return o.detach().as_subclass(Tensor)
     if isinstance(o, np.generic): return o.item()
     if o is None or isinstance(o, (bool,int,float,str)): return o
-    if isinstance(o, dict): return {k: _plain(v) for k,v in o.items()}
+    if isinstance(o, dict): return {_plain(k): _plain(v) for k,v in o.items()}
     if isinstance(o, (list,tuple,L)): return [_plain(v) for v in o]
     raise TypeError(f'{type(o).__name__} is not kept')
 
@@ -124,7 +124,7 @@ def _grads(model): return [p.grad if p.grad is not None and p.grad.any() else No
 
 @patch
 def _state(self:Resume, epoch, iter):
-    cbs = {cb.name: _memory(cb) for cb in self.learn.cbs if cb is not self}
+    cbs = {cb.name: _memory(cb) for cb in self.learn.cbs.sorted('name') if cb is not self}
     cbs['recorder']['losses'] = [float(o) for o in self.recorder.losses]
     model,scaler = get_model(self.learn.model),getattr(self.learn, 'scaler', None)
     return dict(epoch=epoch, iter=iter, n_iter=len(self.dls.train), processes=num_distrib(), frozen=self.opt.frozen_idx, model=model.state_dict(), grads=_plain(_grads(model)),

@@ -121,3 +121,12 @@ def test_pictures(dls, video_folder):
     still = torch.zeros(1,3,16,32,32)
     assert torch.isfinite(activation_maps(learn.model.encoder, still)).all()
     plt.close('all')
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_a_gradient_that_is_not_finite_stops_before_the_step(dls, value):
+    learn = prp_learner(dls, 'c3d', width=.02)
+    weight = learn.model.recon.layers[2][0].weight
+    before = {k: v.clone() for k,v in learn.model.named_parameters()}
+    weight.register_hook(lambda g: g.index_fill(0, torch.tensor([0]), value))
+    with learn.no_bar(), learn.no_logging(), pytest.raises(NonFiniteGradient, match=r'1 of \d+ gradients are not finite in epoch 0, training batch 0, the loss is 0\.\d+: recon\.layers\.2\.0\.weight'): learn.fit(1)
+    for k,v in learn.model.named_parameters(): assert torch.equal(v, before[k]), k

@@ -174,3 +174,96 @@ def test_the_benchmark_runs(tmp_path):
                     '--eager', '--out', tmp_path/'train.csv'], check=True, cwd=root)
     df = pd.read_csv(tmp_path/'train.csv', index_col=[0,1])
     assert df.loc[('c3d',"authors' step"), "times the authors'"]==1 and df.notna().all(None)
+
+def wrong_here(): return relative_error(torch.autocast('cpu', torch.bfloat16)(conv := nn.Conv3d(16, 16, 3, padding=1)), conv, [*conv.parameters()], torch.randn(2,16,2,4,4))>.05
+
+def gradients(*cbs, model=None):
+    "Gradients of the first step, by the name of the weights"
+    seen = {}
+    class Look(Callback):
+        order = 20
+        def before_step(self):
+            seen.update({k: p.grad.clone() for k,p in self.model.named_parameters()})
+            raise CancelFitException
+    torch.manual_seed(0)
+    batch = a_batch(8, 48)
+    torch.manual_seed(1)
+    fitted(*cbs, Look(), model=model or PRPModel('c3d', width=.25), batches=[batch])
+    return seen
+
+def worst(a, b): return max(((a[k]-b[k]).norm()/b[k].norm()).nan_to_num(nan=torch.inf).item() for k in b if b[k].ndim==5)
+
+class PaddedByHand(nn.Conv3d):
+    def forward(self, x): return F.conv3d(F.pad(x, (0,0,0,0,1,1)), self.weight, self.bias, padding=(0,1,1))
+
+def padded_model():
+    torch.manual_seed(1)
+    model = PRPModel('c3d', width=.25)
+    for m in (*model.encoder.conv5.modules(), *model.rate[0].modules(), *model.recon.layers[0].modules()):
+        if type(m) is nn.Conv3d: m.__class__ = PaddedByHand
+    return model
+
+@pytest.mark.skipif(not wrong_here(), reason='bfloat16 is right on this processor')
+def test_gradients_are_right_where_the_processor_is_wrong(monkeypatch, capsys):
+    "Switching the check off brings the fault back"
+    mended = gradients(BF16())
+    assert 'run padded by hand: encoder.conv5.0.0, encoder.conv5.1.0' in capsys.readouterr().out
+    monkeypatch.setattr(CheckArithmetic, 'before_batch', noop)
+    right,wrong = gradients(BF16(), model=padded_model()),gradients(BF16())
+    assert worst(mended, right)<1e-6 and worst(wrong, right)>.5
+
+class _Ten(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x): return x.view_as(x)
+    @staticmethod
+    def backward(ctx, g): return 10*g
+
+class WrongInBF16(nn.Conv3d):
+    "Its weight's gradient is ten times too large under autocast"
+    def forward(self, x): return self._conv_forward(x, _Ten.apply(self.weight) if torch.is_autocast_enabled('cpu') else self.weight, self.bias)
+
+def wrong_model():
+    torch.manual_seed(1)
+    model = PRPModel('c3d', width=.05)
+    model.encoder.conv2[0].__class__ = WrongInBF16
+    return model
+
+def test_an_injected_wrong_gradient_is_found_and_mended(monkeypatch, capsys):
+    key = 'encoder.conv2.0.weight'
+    right,mended = gradients(model=wrong_model())[key],gradients(BF16(), model=wrong_model())[key]
+    assert 'run in 32 bits: encoder.conv2.0' in capsys.readouterr().out
+    assert (mended-right).norm()<.5*right.norm()
+    monkeypatch.setattr(CheckArithmetic, 'before_batch', noop)
+    assert (gradients(BF16(), model=wrong_model())[key]-right).norm()>5*right.norm()
+
+def test_folding_that_is_wrong_is_undone(monkeypatch, capsys):
+    import prp_fastai.speed as speed
+    ours = speed._folded
+    monkeypatch.setattr(speed, '_folded', lambda up, conv, x: ours(up, conv, x)*torch.ones(1).requires_grad_(False)*1.5)
+    right = gradients()
+    assert worst(gradients(FoldUpsampling()), right)<1e-3
+    assert 'run not folded: recon.layers.6.0, recon.layers.8.0' in capsys.readouterr().out
+
+def test_a_resumed_run_is_checked_again(tmp_path, video_folder):
+    mended = []
+    class Look(Callback):
+        order,run_valid = 20,False
+        def before_batch(self): mended.append('forward' in vars(self.model.encoder.conv2[0]))
+    for epochs in (1,2):
+        dls = PRPDataLoaders.from_folder(video_folder, size=16, bs=8, num_workers=0, device='cpu')
+        learn = Learner(dls, wrong_model(), PRPLoss(), opt_func=SGD, lr=.01)
+        with learn.no_bar(), learn.no_logging(): learn.fit(epochs, cbs=[BF16(), Resume(tmp_path), Look()])
+    assert len(mended)==2 and all(mended) and not hasattr(learn, 'check_arithmetic')
+
+def test_ways_to_run_a_convolution_agree():
+    x = torch.randn(2,4,2,6,6)
+    for m in (nn.Conv3d(4,8,3,padding=1), nn.Conv3d(4,8,(3,1,1),padding=(1,0,0),bias=False), nn.Conv3d(4,8,3,padding=2,dilation=2), nn.Conv3d(4,8,3,padding='same'), nn.Conv3d(4,8,3,padding=1,padding_mode='replicate'), nn.ConvTranspose3d(4,4,2,stride=2)):
+        for name,f in conv_ways(m).items(): torch.testing.assert_close(f(x), m(x), msg=name)
+    assert 'padded by hand' not in conv_ways(nn.Conv3d(4,8,3,padding=1,padding_mode='replicate'))
+
+@pytest.mark.parametrize('speed,cbs', [('auto',{ChannelsLast3d,FoldUpsampling}), ('',set()), ('bf16,recompute',{BF16,Recompute})])
+def test_learners_take_speed_by_name(speed, cbs, video_folder):
+    dls = PRPDataLoaders.from_folder(video_folder, size=16, bs=4, num_workers=0, device='cpu')
+    learn = prp_learner(dls, 'c3d', width=.02, speed=speed)
+    assert {type(o) for o in learn.cbs} & set(speedups.values())==cbs
+    with pytest.raises(ValueError, match="no speed-up 'warp'"): prp_learner(dls, 'c3d', width=.02, speed='warp')
