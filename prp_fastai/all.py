@@ -21,6 +21,7 @@ from .speed import *
 from .learner import *
 from .distributed import *
 from .weights import *
+from .baselines import *
 from .recognition import *
 from .retrieval import *
 from .architecture import *

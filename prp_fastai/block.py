@@ -6,7 +6,8 @@ Docs: https://prp-fastai.github.io/prp_fastai/block.html.md"""
 
 # %% auto #0
 __all__ = ['VideoBlock', 'VideoDL', 'PlaybackDL', 'frame_size', 'GroupSplitter', 'prp_dblock', 'show_strips', 'show_batch',
-           'PRPDataLoaders', 'video_dblock', 'VideoDataLoaders', 'show_results', 'clips_loader', 'item_tfm']
+           'item_tfm', 'PRPDataLoaders', 'rate_chance', 'video_dblock', 'VideoDataLoaders', 'show_results',
+           'clips_loader']
 
 # %% ../nbs/06_block.ipynb #7da716e2
 from fastai.vision.all import *
@@ -141,7 +142,7 @@ def prp_dblock(
     splitter=None, # Items -> (train, valid) numbers; random 80/20 by `seed` where None
     preset:str='paper', # What is not named below: as the 'paper' or as its 'authors' code (`presets`)
     crop:str='random', # Where a training item is cropped: 'random' or 'center'
-    short:str='feasible_rate', # Where a video is too short for a rate: draw a rate that fits, 'resample' another video, or 'loop' this one
+    short:str='feasible_rate', # Where a video is too short for a rate: draw a rate that fits, 'resample' another video, 'loop' this one, or 'leave_out' such videos
     start:str='uniform', # Where clips start: 'uniform' or 'off_by_one'
     redraw_valid:bool=False, # Draw rate and start anew each time in validation?
     attn:str='dpau', # Weighing of pixels: 'dpau' by motion, 'gauss' by a bump where it is strongest, None for none
@@ -192,13 +193,22 @@ def show_batch(x:TensorVideo, y:tuple, samples, ctxs=None, max_n=4, n_frames=6, 
     titles = [[f'X: rate {samples[i][1]}', f'G: {G.shape[2]//x.shape[2]}x slower', 'M: motion attention'] for i in range(n)]
     return show_strips([[x[i], G[i], M[i]] for i in range(n)], titles, n_frames)
 
+# %% ../nbs/06_block.ipynb #90b01f3c
+def item_tfm(
+    dls:DataLoaders, # Whose items or batches pass through it
+    cls:type, # Its class
+)->Transform: # The first of that class
+    "The transform of the items or batches of `dls` that is a `cls`, or is part of one of them"
+    tfms = L(dls.valid.after_item.fs)+L(dls.valid.after_batch.fs)
+    return first(tfms+tfms.attrgot('crop'), risinstance(cls))
+
 # %% ../nbs/06_block.ipynb #848b050d
 class _VideosDataLoaders(DataLoaders):
     "DataLoaders that know which videos are usable"
     @classmethod
     def _usable(cls, files, rates, clip_len, size, manifest=None, cache=None, backend='pyav', yuv=False):
-        "Those of `files` that have a clip, and the `OpenVideo` that reads them. Raises `FileNotFoundError` where `cache` has none of them"
-        if not files: return L(),VideoReader
+        "Those of `files` that have a clip, the `OpenVideo` that reads them, and their manifest. Raises `FileNotFoundError` if `cache` has none of them"
+        if not files: return L(),VideoReader,None
         df = manifest_of(files, manifest)
         usable = set(usable_videos(df, rates, clip_len))
         files = L(files).filter(lambda o: Path(os.path.abspath(o)) in usable)
@@ -207,14 +217,15 @@ class _VideosDataLoaders(DataLoaders):
             n = len(files.map(reader.cached).filter())
             if not n: raise FileNotFoundError(f"{cache} has none of these {len(files)} videos at {size} in {'YUV' if yuv else 'RGB'}: fill it with prp-cache{' --yuv'*yuv}, or cache_videos")
             print(f'{n} of {len(files)} videos are read from the cache')
-        return files,reader
+        return files,reader,df
 
     @classmethod
     def _checked(cls, dblock, items, bs, **kwargs):
         n_train,n_valid = map(len, dblock.splitter(items)) if len(items) else (0,0)
         if n_train<bs: raise ValueError(f'{n_train} videos to train on do not fill a batch of {bs}: give more videos, or a smaller bs')
         if not n_valid: raise ValueError(f'no videos to validate on, out of {len(items)}')
-        return cls.from_dblock(dblock, items, bs=bs, **kwargs)
+        dls = cls.from_dblock(dblock, items, bs=bs, **kwargs)
+        return cls(*dls.loaders, path=dls.path, device=dls.device)
 
 # %% ../nbs/06_block.ipynb #5a453cfe
 class PRPDataLoaders(_VideosDataLoaders):
@@ -240,11 +251,14 @@ class PRPDataLoaders(_VideosDataLoaders):
         files,valid = L(files).map(Path),L(valid).map(Path)
         rates = check_rates(kwargs.get('rates', (1,2,4,8)), kwargs.get('recon_rate', 2))
         size = kwargs.get('read_size') or frame_size(kwargs.get('size', 112))
-        usable,reader = cls._usable(files+valid, rates, kwargs.get('clip_len', 16), size, manifest, cache, backend, kwargs.get('yuv', False))
+        short = kwargs.get('short', presets[kwargs.get('preset', 'paper')]['short'])
+        usable,reader,df = cls._usable(files+valid, rates[-1:] if short=='leave_out' else rates, kwargs.get('clip_len', 16), size, manifest, cache, backend, kwargs.get('yuv', False))
         files,valid = (part.filter(set(usable).__contains__) for part in (files,valid))
         split = IndexSplitter(range(len(files), len(files)+len(valid))) if valid else (GroupSplitter if by_group else RandomSplitter)(valid_pct, seed=seed)
         dblock = prp_dblock(splitter=split, seed=seed, reader=reader, **kwargs)
-        return cls._checked(dblock, files+valid, path=path, bs=bs, num_workers=num_workers, device=device)
+        dls = cls._checked(dblock, files+valid, path=path, bs=bs, num_workers=num_workers, device=device)
+        dls.n_frames = dict(zip(df.path, df.n_frames))
+        return dls
 
     @classmethod
     @delegates(from_files)
@@ -279,6 +293,18 @@ class PRPDataLoaders(_VideosDataLoaders):
     ):
         "From a CSV file of paths, with a header"
         return cls.from_df(pd.read_csv(Path(path)/csv_fname), path=path, **kwargs)
+
+# %% ../nbs/06_block.ipynb #43c0bba5
+def rate_chance(
+    dls:DataLoaders, # From `PRPDataLoaders` or `prp_dblock`
+    files=None, # Paths of videos; those of validation if None
+)->float: # 0..1
+    "Best rate accuracy that is possible from the lengths of videos alone (`length_chance`)"
+    played = item_tfm(dls, PlaybackRate)
+    def n_frames(o):
+        if n:=getattr(dls, 'n_frames', {}).get(os.path.abspath(o)): return n
+        with played.reader(o) as v: return len(v)
+    return length_chance([n_frames(o) for o in ifnone(files, dls.valid_ds.items)], played.rates, played.clip_len, played.short)
 
 # %% ../nbs/06_block.ipynb #f8ed2495
 def video_dblock(
@@ -335,7 +361,7 @@ class VideoDataLoaders(_VideosDataLoaders):
         rows = pd.DataFrame(dict(path=files, label=col(label_col).tolist(), group=list(map(video_group, files) if group_col is None else col(group_col)),
                                  valid=flag(valid_col), test=flag(test_col)))
         for o in rows.path[rows.label.isna()]: raise ValueError(f'{o} has no label')
-        usable,reader = cls._usable(files, (1,), kwargs.get('clip_len', 16), frame_size(kwargs.get('size', 112)), manifest, cache, backend)
+        usable,reader,_ = cls._usable(files, (1,), kwargs.get('clip_len', 16), frame_size(kwargs.get('size', 112)), manifest, cache, backend)
         ok = rows.path.isin(set(usable))
         for o in rows.path[~ok & rows.test]: raise ValueError(f'{o} is to test on and cannot be used')
         test,rows = rows[rows.test],rows[ok & ~rows.test]
@@ -445,12 +471,3 @@ def clips_loader(
     dl = _ClipsDL(files, bs=bs, num_workers=ifnone(num_workers, min(16, defaults.cpus)), device=ifnone(device, default_device()))
     dl.starts,dl.s,dl.clip_len,dl.size,dl.reader = starts or partial(linspace_starts, n_clips=n_clips, s=s, l=clip_len),s,clip_len,size,reader
     return dl
-
-# %% ../nbs/06_block.ipynb #90b01f3c
-def item_tfm(
-    dls:DataLoaders, # Whose items or batches pass through it
-    cls:type, # Its class
-)->Transform: # The first of that class
-    "The transform of the items or batches of `dls` that is a `cls`, or is part of one of them"
-    tfms = L(dls.valid.after_item.fs)+L(dls.valid.after_batch.fs)
-    return first(tfms+tfms.attrgot('crop'), risinstance(cls))

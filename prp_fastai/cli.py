@@ -29,6 +29,7 @@ from .speed import *
 from .learner import *
 from .distributed import *
 from .weights import *
+from .baselines import *
 from .recognition import *
 from .retrieval import *
 from .architecture import *
@@ -125,7 +126,7 @@ def prp_pretrain(
     flip:float=0., # Probability to mirror a clip
     preset:str='paper', # What is not given of the next ten: as the `paper`, or as its `authors` code (`presets`)
     crop:str=None, # Where training clips are cropped: random or center
-    short:str=None, # Where a video is too short for a rate: feasible_rate, resample or loop
+    short:str=None, # Where a video is too short for a rate: feasible_rate, resample, loop or leave_out
     start:str=None, # Where clips start: uniform or off_by_one
     redraw_valid:bool_arg=None, # Draw rate and start anew each time in validation?
     diff:str=None, # Frames compared for the attention: adjacent or sparse4
@@ -172,6 +173,8 @@ def prp_pretrain(
     _plain(learn).recorder.train_metrics = True
     _keep_settings(out, settings, resume, () if schedule=='one_cycle' else ('epochs',))
     _say(f'{len(dls.train_ds)} videos to train on, {len(dls.valid_ds)} to validate on')
+    chance = rate_chance(dls)
+    if 'rate' in heads and chance>1/dls.c+.05: _say(f'the lengths of the videos alone give a rate accuracy of {chance:.3f} (1/{dls.c} is {1/dls.c:.3f}): compare with that, or leave short videos out with --short leave_out')
     run = Resume(out)
     if not resume: run.file.unlink(missing_ok=True)
     cbs = [SaveBestEncoder(out/'encoder.safetensors'), WatchVideos(max_bad), run, *_accumulating(accumulate)]
@@ -181,7 +184,9 @@ def prp_pretrain(
         else: learn.fit(epochs, lr, cbs=cbs+[plateau(patience)] if schedule=='plateau' else cbs)
     if rank_distrib(): return learn
     learn.recorder.train_metrics = False
-    if 'rate' in heads: print(f'rate accuracy {learn.final_record[-len(learn.metrics)]:.3f} after the last epoch, chance is {1/dls.c:.3f}')
+    last = dict(zip(learn.recorder.metrics.attrgot('name'), learn.final_record[-len(learn.metrics):]))
+    if 'rate' in heads: print(f"rate accuracy {last['rate_accuracy']:.3f} after the last epoch; the lengths of the videos alone give {chance:.3f}")
+    if failed:=what_failed(dls, last.get('rate_accuracy'), last.get('loss_g')): print(failed)
     learn.show_results()
     plt.savefig(out/'results.png', dpi=100)
     plt.close()
@@ -496,6 +501,8 @@ def _of_heads(learn, save, shown):
         yield ('Rates','One clip of each video, at a rate that belongs to the file: which rates are taken for which (table 1).',save('confusion', interp.plot_confusion_matrix()))
         yield ('What speaks for a rate','Grad-CAM of the rate head: where in the encoder\'s last feature map it finds what speaks for each rate.',
                save('grad_cam', plot_grad_cam(learn.model, interp[0][0][0], interp.vocab)))
+        table,said = shortcuts(learn)
+        yield ('Shortcuts',f'What gives the rate away beside motion, and what the model makes of it. {said}',table.round(3))
     if 'recon' in heads:
         yield ('Reconstructions',f'Targets, and under each what the decoder makes of every {({2:"second ", 4:"fourth "}).get(learn.model.recon.recon_rate, "")}frame of it.',save('reconstructions', interp.plot_reconstructions(range(min(shown, n)))))
         gif = interp.animate_reconstruction(0, save.path/'reconstruction.gif')

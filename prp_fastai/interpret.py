@@ -248,7 +248,7 @@ class PRPInterpretation(Interpretation):
         if dl.bad.any(): raise VideoError(L(dl.items)[dl.bad.nonzero()[0].item()], 'it cannot be read')
         each = {k: torch.cat([o[k] for o in keep.rows]) for k in keep.rows[0]}
         self = cls(learn, dl, each['losses'])
-        self.true,self.probs,self.vocab = each['true'].long(),each.get('probs'),dl.vocab
+        self.true,self.probs,self.vocab,self.chance = each['true'].long(),each.get('probs'),dl.vocab,rate_chance(learn.dls, dl.items)
         self.table = pd.DataFrame(dict(path=L(dl.items).map(str), rate=[self.vocab[i] for i in self.true],
             **({} if self.probs is None else dict(told=[self.vocab[i] for i in self.probs.argmax(1)])), loss=self.losses, **{k: v for k,v in each.items() if k.startswith('loss_')}))
         return self
@@ -281,12 +281,12 @@ def accuracy(self:PRPInterpretation)->float:
 def plot_confusion_matrix(self:PRPInterpretation,
     width:float=4, # Width of the figure in inches
 )->plt.Figure:
-    "Which rates are taken for which, as shares of each true rate (table 1)"
+    "Predicted against true rates, as shares of each true rate (table 1)"
     accuracy = self.accuracy
     fig,ax = plt.subplots(figsize=(width, width))
     ConfusionMatrixDisplay.from_predictions(self.true, self.probs.argmax(1), labels=range(len(self.vocab)), display_labels=self.vocab, normalize='true', values_format='.2f',
                                             cmap='cividis', im_kw=dict(vmin=0, vmax=1), colorbar=False, ax=ax)
-    ax.set(xlabel='told', ylabel='true', title=f'{accuracy:.0%} of {len(self.true)} rates told, chance {1/len(self.vocab):.0%}')
+    ax.set(xlabel='predicted', ylabel='true', title=f'{accuracy:.0%} of {len(self.true)} rates predicted, {self.chance:.0%} from video length alone')
     plt.tight_layout(pad=.3)
     return fig
 

@@ -35,7 +35,7 @@ class PlaybackRate(RandItem):
         clip_len:int=16, # l: frames in a clip
         size:tuple=(128,171), # (height, width) that frames are scaled to
         seed:int=42, # Of the draws in validation
-        short:str='feasible_rate', # Where a video is too short for a rate: draw a rate that fits, 'resample' another video, or 'loop' this one
+        short:str='feasible_rate', # Where a video is too short for a rate: draw a rate that fits, 'resample' another video, 'loop' this one, or 'leave_out' (raise)
         start:str='uniform', # Where clips start: 'uniform', or 'off_by_one' as the authors' code
         redraw:bool=False, # Draw anew in validation too?
         reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
@@ -44,7 +44,7 @@ class PlaybackRate(RandItem):
         crop=None, # A `CropVideo` that chooses the window which is kept of all frames; all of them where None
     ):
         super().__init__()
-        if short not in ('feasible_rate','resample','loop'): raise ValueError(f'short must be feasible_rate, resample or loop, got {short!r}')
+        if short not in ('feasible_rate','resample','loop','leave_out'): raise ValueError(f'short must be feasible_rate, resample, loop or leave_out, got {short!r}')
         if start not in ('uniform','off_by_one'): raise ValueError(f'start must be uniform or off_by_one, got {start!r}')
         self.rates,self.clip_len,self.size,self.seed,self.short,self.start,self.redraw,self.reader,self.yuv = rates,clip_len,size,seed,short,start,redraw,reader,yuv
         self.read_size,self.crop = read_size or size,crop
@@ -55,12 +55,13 @@ class PlaybackRate(RandItem):
     def draw(self, path, n):
         "Rate and start of a clip in `path` of `n` frames"
         rates = feasible_rates(n, self.rates, self.clip_len)
-        if not rates: raise VideoError(path, f'{n} frames are too few for a clip, which spans {span_len(self.rates[0], self.clip_len)}')
+        least = self.rates[-1 if self.short=='leave_out' else 0]
+        if least not in rates: raise VideoError(path, f'{n} frames are too few for a clip at rate {least}, which spans {span_len(least, self.clip_len)}')
         s = self.rng.choice(rates)
         return s,self.rng.randrange(n_starts(n, s, self.clip_len))
 
     def encodes(self, o):
-        path,draw = (o[0],self.draw) if self.short=='feasible_rate' and self.start=='uniform' else self._others(o[0])
+        path,draw = (o[0],self.draw) if self.short in ('feasible_rate','leave_out') and self.start=='uniform' else self._others(o[0])
         with self.reader(path) as v:
             n = len(v)
             s,start = draw(path, n)
@@ -88,7 +89,8 @@ def _others(self:PlaybackRate, path):
         path = o
     def draw(path, n):
         rates = (s,) if s else self.rates if self.short=='loop' else [o for o in self.rates if fits(n, o)]
-        if not rates: raise VideoError(path, f'{n} frames are too few for a clip, which spans {span_len(self.rates[0], self.clip_len)}')
+        least = s or self.rates[-1 if self.short=='leave_out' else 0]
+        if least not in rates: raise VideoError(path, f'{n} frames are too few for a clip at rate {least}, which spans {span_len(least, self.clip_len)}')
         rate = self.rng.choice(rates)
         start = self.rng.randrange(max(1, fits(n, rate)))
         return rate,max(0, start-late)

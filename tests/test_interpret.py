@@ -178,7 +178,7 @@ def test_confusion_matrix_counts(interp):
     interp = copy(interp)
     interp.true,interp.probs = tensor([0,0,1,3]),torch.eye(4)[[0,1,1,0]]
     ax = interp.plot_confusion_matrix().axes[0]
-    assert ax.get_title()=='50% of 4 rates told, chance 25%'
+    assert ax.get_title()==f'50% of 4 rates predicted, {interp.chance:.0%} from video length alone'
     assert [float(o.get_text()) for o in ax.texts]==[.5,.5,0,0, 0,1,0,0, 0,0,0,0, 1,0,0,0]
 
 def test_top_losses_are_the_largest(interp):
