@@ -1,5 +1,5 @@
 "The commands, as the shell runs them"
-import json,os,subprocess,sys,tempfile
+import json,os,re,subprocess,sys,tempfile
 from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
 from prp_fastai.all import *
@@ -12,7 +12,8 @@ def run(*args, ok=True, **kwargs):
 
 def test_pretrain_leaves_what_it_says(video_folder, tmp_path):
     said = run('prp-pretrain', video_folder, '--out', tmp_path/'run', '--width', .05, '--size', 32, '--epochs', 2, '--bs', 4, '--lr', .02, '--by-group', cwd=tmp_path)
-    assert 'rate accuracy' in said and 'chance is 0.250' in said and 'valid_loss_g' in said
+    assert re.search(r'rate accuracy 0\.\d{3} after the last epoch; the lengths of the videos alone give 0\.250\n', said) and 'valid_loss_g' in said
+    assert 'the lengths of the videos alone give a rate accuracy' not in said
     history = pd.read_csv(tmp_path/'run/history.csv')
     assert len(history)==2 and {'train_loss','valid_loss','valid_rate_accuracy','train_loss_d','valid_loss_g'}<=set(history)
     how = json.loads((tmp_path/'run/settings.json').read_text())
@@ -46,13 +47,13 @@ def test_settings_of_one_run_for_another(video_folder, tmp_path):
     assert "no speed-up 'warp'" in run('prp-pretrain', video_folder, '--out', tmp_path/'c', '--speed', 'warp', ok=False)
 
 def test_two_processes_pretrain_as_one_does(video_folder, tmp_path):
-    "The first epoch to the last digits of a float; from there on a step can turn the noise of a sum in another order into thousandths, on some processors"
+    "The first epoch to float noise; from there on a step can turn the noise of a sum in another order into thousandths, on some processors"
     small = (str(video_folder), '--width', .02, '--size', 24, '--epochs', 2, '--num-workers', 0)
     run('prp-pretrain', *small, '--bs', 4, '--out', tmp_path/'one')
     said = run('python', '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2, bin/'prp-pretrain', *small, '--bs', 2, '--out', tmp_path/'two', env={**os.environ, 'OMP_NUM_THREADS':'1'})
     assert said.count('videos to train on')==1 and said.count('rate accuracy')>=1
     a,b = (pd.read_csv(tmp_path/o/'history.csv').drop(columns=['epoch','time']) for o in ('one','two'))
-    for epoch,rtol in enumerate((1e-4,2e-2)): np.testing.assert_allclose(a.iloc[epoch], b.iloc[epoch], rtol=rtol)
+    for epoch,rtol in enumerate((1e-3,2e-2)): np.testing.assert_allclose(a.iloc[epoch], b.iloc[epoch], rtol=rtol)
     assert sorted(o.name for o in (tmp_path/'one').iterdir())==sorted(o.name for o in (tmp_path/'two').iterdir())
 
 def test_machines_fill_a_cache_together(video_folder, tmp_path):

@@ -20,7 +20,7 @@ def both(tmp_path_factory):
     a,*b = [torch.load(o, weights_only=False) for o in (one/'0.pt', two/'0.pt', two/'1.pt')]
     return one,two,a,b
 
-def close(a, b): torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+def close(a, b): torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 def test_every_item_is_dealt_once():
     for n,size in itertools.product(range(12), range(1, 5)):
@@ -71,7 +71,7 @@ def test_without_sync_the_model_is_the_same_in_both_processes(both):
     *_,a,b = both
     assert b[0]['apart']==b[1]['apart'] and tensor(b[0]['apart']).isfinite().all()
     assert all(x.equal(y) for x,y in zip(b[0]['buffers'], b[1]['buffers']))
-    assert not torch.allclose(tensor(a['apart']), tensor(b[0]['apart']), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(tensor(a['apart']), tensor(b[0]['apart']), rtol=1e-3, atol=1e-4)
 
 def test_a_process_that_is_killed_stops_the_other(tmp_path):
     with socket.socket() as s: port = s.bind(('127.0.0.1', 0)) or s.getsockname()[1]
