@@ -91,7 +91,7 @@ def check_convs(
         for m,(like,dtype) in _seen(model, x.as_subclass(Tensor)).items():
             errors = _errors(m, like, dtype, x.device, tol)
             rows[names[m]] = dict(input=tuple(like.shape), error=errors['as it is'], way=[*errors][-1])
-    return pd.DataFrame(rows).T
+    return pd.DataFrame([*rows.values()], index=[*rows], columns=['input','error','way'])
 
 # %% ../nbs/22b_speed.ipynb #d0c3230a
 _said = set()
@@ -114,7 +114,7 @@ class CheckArithmetic(Callback):
 
     def _say(self):
         right = self.found.error[self.found.way=='as it is']
-        _say_once(f'{", ".join(self.by)}: {len(right)} of {len(self.found)} convolutions agree with plain 32-bit arithmetic to {right.max():.0e}')
+        if len(right): _say_once(f'{", ".join(self.by)}: {len(right)} of {len(self.found)} convolutions agree with plain 32-bit arithmetic to {right.max():.0e}')
         for way,rows in self.found[self.found.way!='as it is'].groupby('way', sort=False):
             _say_once(f'{len(rows)} would get wrong gradients on this {self.x.device.type} and run {way}: {", ".join(rows.index)}')
 

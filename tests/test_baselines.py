@@ -79,13 +79,20 @@ def test_pretraining_warns_of_lengths_and_says_that_nothing_was_learned(mixed, t
     small = dict(width=.02, size=16, bs=4, epochs=1, num_workers=0, schedule='constant', valid_pct=.5, lr=1e-6)
     prp_pretrain(str(mixed), str(tmp_path/'a'), **small)
     said = capsys.readouterr().out
-    given = re.search(r'the lengths of the videos alone give a rate accuracy of (0\.\d{3}) \(1/4 is 0\.250\): compare with that, or leave short videos out with --short leave_out\n', said)
+    given = re.search(r'the lengths of the videos alone give a rate accuracy of (0\.\d{3}) \(1/4 is 0\.250\): compare with that, or leave short videos out of pretraining with --short leave_out\n', said)
     assert float(given[1])>.3 and f'after the last epoch; the lengths of the videos alone give {given[1]}\n' in said
     assert said.count('Nothing was learned by the rate head and the decoder: ')==1
     prp_pretrain(str(mixed), str(tmp_path/'b'), short='leave_out', **small)
     said = capsys.readouterr().out
     assert 'give a rate accuracy of' not in said and 'the lengths of the videos alone give 0.250\n' in said
     assert json.loads((tmp_path/'b/settings.json').read_text())['settings']['short']=='leave_out'
+
+def test_a_scan_says_what_lengths_give(mixed, video_folder, tmp_path, capsys):
+    prp_scan(str(mixed), str(tmp_path/'a.csv'), num_workers=1)
+    assert 'the lengths of the videos alone give a rate accuracy of 0.625 (1/4 is 0.250)' in (said := capsys.readouterr().out) and '--short leave_out' in said
+    prp_scan(str(mixed), str(tmp_path/'a.csv'), rates='1', num_workers=1)
+    prp_scan(str(video_folder), str(tmp_path/'b.csv'), num_workers=1)
+    assert 'the lengths of the videos alone' not in capsys.readouterr().out
 
 # ---- Has anything been learned?
 

@@ -245,6 +245,11 @@ def test_what_is_known_of_a_layer_is_known_of_its_own_forward_alone():
     del conv.forward
     assert check_convs(model, x).way['encoder.conv1.0']=='as it is'
 
+def test_a_model_without_convolutions_needs_no_check(capsys):
+    net = nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(3,4))
+    fitted(BF16(), ChannelsLast3d(), model=net, batches=[(a_batch()[0],torch.arange(4))], loss_func=CrossEntropyLossFlat(), opt_func=SGD)
+    assert len(check_convs(net, a_batch()[0]))==0 and 'convolutions' not in capsys.readouterr().out
+
 def test_folding_takes_clips_of_every_type():
     model,x = PRPModel('c3d', width=.03).eval(),a_batch(2)[0]
     pairs = fold(model)
