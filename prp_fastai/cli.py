@@ -107,6 +107,8 @@ def _with_config(f):
 def _numbers(s): return tuple(int(o) for o in s.split(','))
 
 def _filled(o): return o | {k:v for k,v in preset_values(o['preset']).items() if o[k] is None}
+def _warn_of_lengths(chance, C):
+    if chance>1/C+.05: _say(f'the lengths of the videos alone give a rate accuracy of {chance:.3f} (1/{C} is {1/C:.3f}): compare with that, or leave short videos out of pretraining with --short leave_out')
 
 @call_parse(pos=['source'])
 @_with_config
@@ -181,7 +183,7 @@ def prp_pretrain(
     _keep_settings(out, settings, resume, () if schedule=='one_cycle' else ('epochs',))
     _say(f'{len(dls.train_ds)} videos to train on, {len(dls.valid_ds)} to validate on')
     chance = rate_chance(dls)
-    if 'rate' in heads and chance>1/dls.c+.05: _say(f'the lengths of the videos alone give a rate accuracy of {chance:.3f} (1/{dls.c} is {1/dls.c:.3f}): compare with that, or leave short videos out with --short leave_out')
+    if 'rate' in heads: _warn_of_lengths(chance, dls.c)
     run = Resume(out)
     if not resume: run.file.unlink(missing_ok=True)
     cbs = [SaveBestEncoder(out/'encoder.safetensors'), WatchVideos(max_bad), run, *_accumulating(accumulate)]
@@ -218,6 +220,7 @@ def prp_scan(
     fname = manifest or default_manifest(files)
     df = scan_videos(files, fname, num_workers, timeout)
     usable_videos(df, _numbers(rates), clip_len)
+    _warn_of_lengths(length_chance(df.n_frames[df.status!='broken'], _numbers(rates), clip_len), len(_numbers(rates)))
     for o in df[df.status=='broken'].itertuples(): print(f'{o.path}: {o.reason}')
     print(f'{len(df)} videos, {df.duration.sum()/3600:.2f} hours, {df.bytes.sum()/1e6:.0f} MB' + (f'; the manifest is {fname}' if fname else ''))
 
