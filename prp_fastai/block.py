@@ -24,11 +24,14 @@ from .share import *
 from torch.utils.data import get_worker_info
 
 # %% ../nbs/06_block.ipynb #a7ba9423
-def _path(o): return Path(o)
+class _AsPath(Transform):
+    "A path, or text, as a `Path`"
+    input_types = (str,Path)
+    def encodes(self, o): return Path(o)
 
 def VideoBlock():
     "A `TransformBlock` for the path of a video, which the item transforms open"
-    return TransformBlock(type_tfms=_path)
+    return TransformBlock(type_tfms=_AsPath())
 
 # %% ../nbs/06_block.ipynb #08d81bb3
 @contextmanager
@@ -41,15 +44,24 @@ def _draws_of(seed):
 
 # %% ../nbs/06_block.ipynb #8a92d18d
 class VideoDL(TfmdDL):
-    "A `TfmdDL` that replaces videos that cannot be read, and marks them in `bad`. Raises `TimeoutError` with their names where videos are read without end"
+    "A `TfmdDL` that replaces videos that cannot be read in training only. Raises `TimeoutError` if reading does not end"
     def __init__(self, *args,
         timeout=300, # Seconds to wait for a batch of the worker processes
+        unread='nan', # A video that cannot be read, outside training: 'nan' for a row of NaN, 'raise' for a `VideoError`
         **kwargs
     ):
+        if unread not in ('nan','raise'): raise ValueError(f"unread must be 'nan' or 'raise', got {unread!r}")
         super().__init__(*args, timeout=timeout, **kwargs)
         self.bad = torch.zeros(len(self.dataset), dtype=torch.bool).share_memory_()
         self.reading = torch.zeros(max(1, self.fake_l.num_workers), dtype=torch.long).share_memory_()
-        self.epoch_seed,self.at,self.first_batch = 0,0,0
+        self.epoch_seed,self.at,self.first_batch,self.unread,self.evaluated,self.unread_rows,self.told = 0,0,0,unread,False,None,set()
+
+    def new(self, dataset=None, cls=None, **kwargs):
+        res = super().new(dataset, cls, **{'unread':self.unread, **kwargs})
+        if res.dataset is self.dataset: res.bad = self.bad
+        return res
+
+    def __getstate__(self): return {k: v for k,v in vars(self).items() if k!='it'}
 
     def randomize(self):
         super().randomize()
@@ -65,19 +77,70 @@ class VideoDL(TfmdDL):
     def do_item(self, s):
         with _draws_of(f'{self.epoch_seed} {self.at}'): return self._readable_item(s or 0)
 
-    def _readable_item(self, s):
-        for i in range(self.n):
-            self.reading[self.offs] = at = (s+i)%self.n
-            try: return super().do_item(at)
-            except VideoError as e: self.bad[at],error = True,e
-        raise error
+    @property
+    def replaces(self): return bool(self.shuffle and getattr(self.dataset, 'split_idx', None)!=1 and not self.evaluated)
+    @property
+    def bad_items(self): return L(getattr(self.dataset, 'items', self.dataset))[self.bad.nonzero().flatten().tolist()]
 
-    def __iter__(self):
-        self.fake_l.timeout = self.timeout if self.fake_l.num_workers else 0
-        try: yield from super().__iter__()
-        except RuntimeError as e:
-            if 'timed out' not in str(e): raise
-            raise TimeoutError(f'no batch came in {self.timeout} seconds; being read: {", ".join(str(self.items[i]) for i in self.reading)}') from e
+# %% ../nbs/06_block.ipynb #3668a426
+@patch
+def _readable_item(self:VideoDL, s):
+    "Item `s`, or if it cannot be read one made of the next video that can"
+    error = None
+    for i in range(self.n):
+        self.reading[self.offs] = at = (s+i)%self.n
+        if i and self.bad[at]: continue
+        item = self.create_item(at)
+        if i and not self.replaces and is_listy(item): item = (item[0], *self.create_item(s)[1:])
+        try: item = self.after_item(item)
+        except VideoError as e: self.bad[at],error = True,error or e
+        else:
+            self.bad[at] = False
+            return item
+    raise error
+
+@patch
+def _answered(self:VideoDL, b, i):
+    "Batch `i` with NaN in `unread_rows`, those of videos that could not be read"
+    bs,self.unread_rows = self.bs or 1,None
+    if self.replaces or not self.bad.any(): return b
+    idxs = list(self.sample())[i*bs:(i+1)*bs]
+    rows = self.bad[idxs]
+    if not rows.any(): return b
+    made = [o for o in tuplify(b)[:self._n_read] if o.is_floating_point()]
+    if self.unread=='raise' or not made: raise self._error(idxs[rows.int().argmax()])
+    for o in made: o[rows.to(o.device)] = math.nan
+    self.unread_rows = rows
+    return b
+
+# %% ../nbs/06_block.ipynb #5d85c1d9
+@patch(as_prop=True)
+def _n_read(self:VideoDL): return self.n_inp
+
+@patch
+def _error(self:VideoDL, i):
+    "Why item `i` cannot be read"
+    try: self.after_item(self.create_item(i))
+    except VideoError as e: return e
+    return VideoError(self.bad_items[0], 'it could not be read')
+
+@patch
+def _tell(self:VideoDL):
+    what = 'were replaced' if self.replaces else 'have no answer'
+    new = [str(o) for o in self.bad_items if (str(o),what) not in self.told]
+    if new: print(f'{len(new)} of {self.n} videos could not be read and {what}: {", ".join(new)}')
+    self.told.update((o,what) for o in new)
+
+@patch
+def __iter__(self:VideoDL):
+    self.fake_l.timeout = self.timeout if self.fake_l.num_workers else 0
+    try: yield from (self._answered(b, i) for i,b in enumerate(TfmdDL.__iter__(self)))
+    except RuntimeError as e:
+        if self.bad.all(): raise self._error(0) from e
+        if 'timed out' not in str(e): raise
+        said = ', '.join(str(self.items[i]) for i in self.reading)
+        raise TimeoutError(f'no batch came in {self.timeout} seconds; being read: {said}') from e
+    finally: self._tell()
 
 # %% ../nbs/06_block.ipynb #dc878c18
 class PlaybackDL(VideoDL):
@@ -95,6 +158,8 @@ class PlaybackDL(VideoDL):
         finally:
             if self.shared is shared: self.shared = None
 
+    @property
+    def _n_read(self): return None
     @property
     def vocab(self): return [f'{s}x' for s in self.after_batch.rates]
     @property
@@ -142,7 +207,7 @@ def prp_dblock(
     splitter=None, # Items -> (train, valid) numbers; random 80/20 by `seed` where None
     preset:str='paper', # What is not named below: as the 'paper' or as its 'authors' code (`presets`)
     crop:str='random', # Where a training item is cropped: 'random' or 'center'
-    short:str='feasible_rate', # Where a video is too short for a rate: draw a rate that fits, 'resample' another video, 'loop' this one, or 'leave_out' such videos
+    short:str='feasible_rate', # Where a video is too short for a rate: draw a rate that fits, 'resample' another video in training, 'loop' this one, or 'leave_out' such videos
     start:str='uniform', # Where clips start: 'uniform' or 'off_by_one'
     redraw_valid:bool=False, # Draw rate and start anew each time in validation?
     attn:str='dpau', # Weighing of pixels: 'dpau' by motion, 'gauss' by a bump where it is strongest, None for none
@@ -219,6 +284,19 @@ class _VideosDataLoaders(DataLoaders):
             print(f'{n} of {len(files)} videos are read from the cache')
         return files,reader,df
 
+    @staticmethod
+    def _name_unusable(valid, usable):
+        "Print those of `valid` that are not in `usable`"
+        gone = L(valid).filter(set(usable).__contains__, negate=True)
+        if gone: print(f'{len(gone)} videos to validate on cannot be used: {", ".join(map(str, gone))}')
+
+    def test_dl(self,
+        test_items, # Paths, as text too
+        *args, **kwargs
+    ):
+        "A DataLoader of other videos; what cannot be read is a row of NaN"
+        return super().test_dl(L(test_items).map(lambda o: Path(o) if isinstance(o, str) else o), *args, **kwargs)
+
     @classmethod
     def _checked(cls, dblock, items, bs, **kwargs):
         n_train,n_valid = map(len, dblock.splitter(items)) if len(items) else (0,0)
@@ -253,6 +331,7 @@ class PRPDataLoaders(_VideosDataLoaders):
         size = kwargs.get('read_size') or frame_size(kwargs.get('size', 112))
         short = kwargs.get('short', presets[kwargs.get('preset', 'paper')]['short'])
         usable,reader,df = cls._usable(files+valid, rates[-1:] if short=='leave_out' else rates, kwargs.get('clip_len', 16), size, manifest, cache, backend, kwargs.get('yuv', False))
+        cls._name_unusable(valid, usable)
         files,valid = (part.filter(set(usable).__contains__) for part in (files,valid))
         split = IndexSplitter(range(len(files), len(files)+len(valid))) if valid else (GroupSplitter if by_group else RandomSplitter)(valid_pct, seed=seed)
         dblock = prp_dblock(splitter=split, seed=seed, reader=reader, **kwargs)
@@ -304,7 +383,7 @@ def rate_chance(
     def n_frames(o):
         if n:=getattr(dls, 'n_frames', {}).get(os.path.abspath(o)): return n
         with played.reader(o) as v: return len(v)
-    return length_chance([n_frames(o) for o in ifnone(files, dls.valid_ds.items)], played.rates, played.clip_len, played.short)
+    return length_chance([n_frames(o) for o in ifnone(files, dls.valid_ds.items)], played.rates, played.clip_len, 'feasible_rate' if played.short=='resample' else played.short)
 
 # %% ../nbs/06_block.ipynb #f8ed2495
 def video_dblock(
@@ -323,10 +402,12 @@ def video_dblock(
                      item_tfms=item_tfms + ([FlipVideo(p=flip)] if flip else []), batch_tfms=IntToFloatTensor(), **kwargs)
 
 # %% ../nbs/06_block.ipynb #eb5bcd85
-class _LabelOf:
+class _LabelOf(Transform):
     "Path -> its label in a table; pickles"
-    def __init__(self, labels): self.labels = labels
-    def __call__(self, o): return self.labels[str(o)]
+    def __init__(self, labels):
+        super().__init__()
+        self.labels = labels
+    def encodes(self, o): return self.labels[str(o)]
 
 def _split_by(groups, splitter, items): return splitter(groups)
 

@@ -73,7 +73,7 @@ def prp_learner(
     lr:float=.01, # Learning rate where `fit` is given none
     opt_func=None, # Optimiser; `prp_sgd` where None
     metrics=None, # Beside rate accuracy and the parts of the loss
-    cbs=None, # Beside `StopAtNonFinite` and those of `speed`
+    cbs=None, # Beside `StopAtNonFinite`, `SkipUnread` and those of `speed`
     **kwargs
 )->Learner: # Ready to fit
     "A `Learner` of `PRPModel` with the losses, metrics and optimiser of the paper"
@@ -83,7 +83,7 @@ def prp_learner(
     parts = dict(rate=[rate_accuracy, LossPart('loss_d')], recon=[LossPart('loss_g')])
     if opt_func is None: opt_func = partial(prp_sgd, head_lr_mult=head_lr_mult)
     learn = Learner(dls, model, PRPLoss(model.heads, lambda_d, lambda_g), opt_func=opt_func, lr=lr, splitter=prp_splitter,
-                    metrics=L(parts[o] for o in model.heads).concat()+L(metrics), cbs=[StopAtNonFinite(), *speed_cbs(speed, dls.device), *L(cbs)], wd_bn_bias=True, **kwargs)
+                    metrics=L(parts[o] for o in model.heads).concat()+L(metrics), cbs=[StopAtNonFinite(), SkipUnread(), *speed_cbs(speed, dls.device), *L(cbs)], wd_bn_bias=True, **kwargs)
     learn.arch,learn.width = arch,width
     return learn
 

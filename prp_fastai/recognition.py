@@ -71,7 +71,7 @@ def video_learner(
     lr:float=1e-3, # Learning rate where `fit` is given none
     opt_func=partial(prp_sgd, head_lr_mult=1.), # Optimiser; the paper's SGD, one learning rate for all layers
     metrics=accuracy, # Beside the loss
-    cbs=None, # Beside `StopAtNonFinite` and those of `speed`
+    cbs=None, # Beside `StopAtNonFinite`, `SkipUnread` and those of `speed`
     **kwargs
 )->Learner: # Ready for `fine_tune`, `fit_paper` or any other schedule; nothing is frozen
     "A `Learner` of `VideoClassifier`. Raises `ValueError` where `encoder` is no `arch`, or was trained on other clips than those of `dls`"
@@ -79,7 +79,7 @@ def video_learner(
     net = create_encoder(arch, width) if encoder is None else get_encoder(encoder, arch)
     if encoder is not None: check_card(encoder_and_card(encoder, None if isinstance(arch, str) else arch)[1], dls)
     return Learner(dls, VideoClassifier(net, dls.c), CrossEntropyLossFlat(), lr=lr, opt_func=opt_func, splitter=classifier_splitter,
-                   metrics=metrics, cbs=[StopAtNonFinite(), *speed_cbs(speed, dls.device), *L(cbs)], wd_bn_bias=True, **kwargs)
+                   metrics=metrics, cbs=[StopAtNonFinite(), SkipUnread(), *speed_cbs(speed, dls.device), *L(cbs)], wd_bn_bias=True, **kwargs)
 
 # %% ../nbs/30_recognition.ipynb #aba95268
 class StepLR(Callback):
