@@ -329,7 +329,7 @@ class PRPDataLoaders(_VideosDataLoaders):
         files,valid = L(files).map(Path),L(valid).map(Path)
         rates = check_rates(kwargs.get('rates', (1,2,4,8)), kwargs.get('recon_rate', 2))
         size = kwargs.get('read_size') or frame_size(kwargs.get('size', 112))
-        short = kwargs.get('short', presets[kwargs.get('preset', 'paper')]['short'])
+        short = kwargs.get('short', preset_values(kwargs.get('preset', 'paper'))['short'])
         usable,reader,df = cls._usable(files+valid, rates[-1:] if short=='leave_out' else rates, kwargs.get('clip_len', 16), size, manifest, cache, backend, kwargs.get('yuv', False))
         cls._name_unusable(valid, usable)
         files,valid = (part.filter(set(usable).__contains__) for part in (files,valid))

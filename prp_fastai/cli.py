@@ -106,6 +106,8 @@ def _with_config(f):
 
 def _numbers(s): return tuple(int(o) for o in s.split(','))
 
+def _filled(o): return o | {k:v for k,v in preset_values(o['preset']).items() if o[k] is None}
+
 @call_parse(pos=['source'])
 @_with_config
 def prp_pretrain(
@@ -118,13 +120,12 @@ def prp_pretrain(
     encoder:str='c3d', # c3d, r3d, r2plus1d, or torchvision's r3d_18, mc3_18, r2plus1d_18
     width:float=1., # Factor on the channels of c3d, r3d and r2plus1d
     heads:str='rate,recon', # `rate,recon` is DG-P, `rate` is DP, `recon` is GP
-    final:str='bn_relu', # End of the decoder: `bn_relu`, `sigmoid`, or `linear` where training is short
     rates:str='1,2,4,8', # Sampling intervals S
     clip_len:int=16, # Frames in a clip, l
     recon_rate:int=2, # Reconstructing rate r: 1, 2 or 4
     size:int=112, # Side of the crop in pixels; frames are scaled to 8/7 of it
     flip:float=0., # Probability to mirror a clip
-    preset:str='paper', # What is not given of the next ten: as the `paper`, or as its `authors` code (`presets`)
+    preset:str='paper', # What is not given of the next eighteen: as the `paper`, as its `authors` code, or `small`, for short training (`presets`)
     crop:str=None, # Where training clips are cropped: random or center
     short:str=None, # Where a video is too short for a rate: feasible_rate, resample, loop or leave_out
     start:str=None, # Where clips start: uniform or off_by_one
@@ -135,17 +136,20 @@ def prp_pretrain(
     time_interp:str=None, # Attention between blocks: trilinear or blockwise
     eps:float=None, # Epsilon of the attention
     fake_gt:str=None, # Blended frames of the target in the loss: include or exclude
+    opt_func:str=None, # Optimiser: sgd or adamw
+    lr:float=None, # Learning rate; the highest one if the schedule is one_cycle
+    schedule:str=None, # plateau (as the authors), one_cycle or constant
+    epochs:int=None, # Passes over the videos
+    bs:int=None, # Clips in a batch
+    final:str=None, # End of the decoder: bn_relu, sigmoid or linear
+    mean_colour:bool_arg=None, # Begin with the mean colour as bias of the decoder's last layer? Needs a linear end
+    lambda_d:float=None, # Weight of the classification loss
     attn:str='dpau', # Weigh the reconstruction by motion, `dpau`, by a bump where it is strongest, `gauss`, or not at all, `none`
-    lambda_d:float=.1, # Weight of the classification loss
     lambda_g:float=1., # Weight of the reconstruction loss
-    epochs:int=300, # Passes over the videos
-    lr:float=.01, # Learning rate; the highest one where the schedule is one_cycle
     mom:float=.9, # Momentum
     wd:float=5e-4, # Weight decay
-    head_lr_mult:float=10., # How much faster the classifier's last layer learns
-    schedule:str='plateau', # `plateau` (as the authors), `one_cycle` or `constant`
+    head_lr_mult:float=10., # How much faster the classifier's last layer learns with sgd
     patience:int=50, # Epochs without progress before `plateau` lowers the learning rate
-    bs:int=8, # Clips in a batch
     num_workers:int=None, # Processes that read videos; as many as there are cores, up to 16, where not given
     manifest:str=None, # Where `prp-scan` keeps what it found out; in the user's cache folder where not given
     cache:str=None, # Folder that `prp-cache` filled for this size
@@ -161,14 +165,17 @@ def prp_pretrain(
     seed:int=42, # Of weights, draws and split
 )->Learner: # Trained
     "Pretrain an encoder by playback rate perception on videos without labels"
-    settings = {k:v for k,v in locals().items() if k not in ('resume','config')}
+    settings = _filled({k:v for k,v in locals().items() if k not in ('resume','config')})
+    opt_func,lr,schedule,epochs,bs = (settings[k] for k in ('opt_func','lr','schedule','epochs','bs'))
+    if opt_func not in optimisers: raise ValueError(f'opt_func must be one of {", ".join(optimisers)}, got {opt_func}')
     if schedule not in ('plateau','one_cycle','constant'): raise ValueError(f'schedule must be plateau, one_cycle or constant, got {schedule}')
     heads,out = tuple(heads.split(',')),Path(out)
     set_seed(seed)
     dls = rank0_first(PRPDataLoaders.from_files, find_videos(source, root), find_videos(valid, root) if valid else None, valid_pct=valid_pct, by_group=by_group,
         rates=_numbers(rates), clip_len=clip_len, recon_rate=recon_rate, size=size, flip=flip, preset=preset, attn=None if attn=='none' else attn,
-        **{k: settings[k] for k in presets['paper'] if settings[k] is not None}, bs=bs, num_workers=num_workers, manifest=manifest, cache=cache, backend=backend, yuv=yuv, read_size=_numbers(read_size) if read_size else None, seed=seed)
-    learn = prp_learner(dls, encoder, heads, width, final, lambda_d, lambda_g, lr=lr, opt_func=partial(prp_sgd, mom=mom, wd=wd, head_lr_mult=head_lr_mult),
+        **{k: settings[k] for k in clip_settings}, bs=bs, num_workers=num_workers, manifest=manifest, cache=cache, backend=backend, yuv=yuv, read_size=_numbers(read_size) if read_size else None, seed=seed)
+    learn = prp_learner(dls, encoder, heads, width, **{k: settings[k] for k in ('final','mean_colour','lambda_d')}, lambda_g=lambda_g, lr=lr,
+                        opt_func=partial(optimisers[opt_func], mom=mom, wd=wd, **(dict(head_lr_mult=head_lr_mult) if opt_func=='sgd' else {})),
                         speed=speed, path=out, model_dir='.')
     _plain(learn).recorder.train_metrics = True
     _keep_settings(out, settings, resume, () if schedule=='one_cycle' else ('epochs',))
@@ -483,8 +490,8 @@ def _load_run(
     o,files = json.loads((run/'settings.json').read_text())['settings'] if (run/'settings.json').exists() else {},L(files)
     if 'recon_rate' not in o or not (run/'last.pth').exists(): raise FileNotFoundError(f'{run} holds no finished run of prp-pretrain')
     dls = PRPDataLoaders.from_files(files, files, bs=min(o['bs'], len(files)), rates=_numbers(o['rates']), attn=None if o['attn']=='none' else o['attn'], num_workers=0,
-        **{k: o[k] for k in ('clip_len','recon_rate','size','preset','seed')}, **{k: o[k] for k in presets['paper'] if o[k] is not None})
-    learn = prp_learner(dls, o['encoder'], tuple(o['heads'].split(',')), o['width'], o['final'], o['lambda_d'], o['lambda_g'], path=run, model_dir='.')
+        **{k: o[k] for k in ('clip_len','recon_rate','size','preset','seed')}, **{k: o[k] for k in clip_settings if o[k] is not None})
+    learn = prp_learner(dls, o['encoder'], tuple(o['heads'].split(',')), o['width'], final=o['final'], lambda_d=o['lambda_d'], lambda_g=o['lambda_g'], path=run, model_dir='.')
     learn.model.load_state_dict(torch.load(run/'last.pth', map_location=dls.device, weights_only=True)['model'])
     return learn
 

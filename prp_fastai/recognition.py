@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from .core import *
 from .core import _progress
+from .read import *
 from .transforms import *
 from .block import *
 from .models.encoders import *
@@ -210,9 +211,10 @@ def pooled_features(
     bs:int=8, # Videos in a batch
     num_workers:int=None, # Processes that read videos; fastai's choice where None
     device=None, # Where to run; fastai's choice where None
+    reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache first
 )->np.ndarray: # (n,c)
     "Features averaged over time, space and the clips of each video"
-    dl = clips_loader(files, clips, clip_len=clip_len, size=size, bs=bs, num_workers=num_workers, device=device)
+    dl = clips_loader(files, clips, clip_len=clip_len, size=size, bs=bs, num_workers=num_workers, device=device, reader=reader)
     encoder = encoder.to(dl.device).eval()
     def of(x): return torch.cat([encoder(o).float().mean((2,3,4)) for o in x.flatten(0,1).split(bs)]).unflatten(0, x.shape[:2]).mean(1)
     return torch.cat([of(x).cpu() for x,_ in _progress(dl)]).numpy()

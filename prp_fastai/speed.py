@@ -91,7 +91,7 @@ def check_convs(
         for m,(like,dtype) in _seen(model, x.as_subclass(Tensor)).items():
             errors = _errors(m, like, dtype, x.device, tol)
             rows[names[m]] = dict(input=tuple(like.shape), error=errors['as it is'], way=[*errors][-1])
-    return pd.DataFrame(rows).T
+    return pd.DataFrame.from_dict(rows, orient='index', columns=['input','error','way'])
 
 # %% ../nbs/22b_speed.ipynb #d0c3230a
 _said = set()
@@ -110,7 +110,7 @@ class CheckArithmetic(Callback):
         wrong = self.found[self.found.way!='as it is']
         self.mended = [model.get_submodule(k) for k in wrong.index]
         for m,way in zip(self.mended, wrong.way): m.forward = conv_ways(m)[way]
-        self._say()
+        if len(self.found): self._say()
 
     def _say(self):
         right = self.found.error[self.found.way=='as it is']
