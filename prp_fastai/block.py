@@ -340,13 +340,20 @@ class PRPDataLoaders(_VideosDataLoaders):
         return dls
 
     @classmethod
+    def _from_rows(cls, rows, path, **kwargs):
+        "From rows of `video_rows`; those to test on are no part of any batch"
+        train,valid = (rows.path[rows.split==o].tolist() for o in ('train','valid'))
+        return cls.from_files(train, **{'valid':valid or None, 'path':path, **kwargs})
+
+    @classmethod
     @delegates(from_files)
     def from_folder(cls,
-        path, # Folder; videos in folders below it count
+        path, # Folder; videos in folders below it count, those in `train`, `val` and `test` as these say
+        extensions=None, # Suffixes of videos; `video_extensions` if None
         **kwargs
     ):
-        "From the videos under `path`. Raises `FileNotFoundError` where there are none"
-        return cls.from_files(get_video_files(path), **{'path':path, **kwargs})
+        "From the videos under `path` (see `folder_videos`). Raises `FileNotFoundError` if there are none"
+        return cls._from_rows(folder_videos(path, extensions), path, **kwargs)
 
     @classmethod
     @delegates(from_files)
@@ -354,24 +361,25 @@ class PRPDataLoaders(_VideosDataLoaders):
         df, # A row a video
         path='.', # Folder the paths are relative to
         fn_col=0, # Column of the paths, name or number
-        valid_col=None, # Column that is true where a video is for validation
+        valid_col=None, # Column that says which videos are to validate on, or the split of each (see `split_of`)
         **kwargs
     ):
-        "From a DataFrame of paths"
-        files = [Path(path)/str(o) for o in (df.iloc[:,fn_col] if isinstance(fn_col, int) else df[fn_col])]
-        held = df[valid_col].astype(bool) if valid_col is not None else [False]*len(files)
-        train,valid = ([f for f,h in zip(files, held) if h==o] for o in (False,True))
-        return cls.from_files(train, valid, **{'path':path, **kwargs})
+        "From a DataFrame of paths. Raises `ValueError` by row for what says nothing sensible"
+        rows = video_rows(df, path, fn_col, valid_col=valid_col)
+        if valid_col is not None: say_splits(rows.split, f'column {valid_col}')
+        return cls._from_rows(rows, path, **kwargs)
 
     @classmethod
     @delegates(from_df)
     def from_csv(cls,
         path, # Folder the paths are relative to
         csv_fname='labels.csv', # File in that folder
+        header='infer', # Number of the row with the names of columns, or None; found out if 'infer'
+        delimiter:str=None, # Between cells; found out if None
         **kwargs
     ):
-        "From a CSV file of paths, with a header"
-        return cls.from_df(pd.read_csv(Path(path)/csv_fname), path=path, **kwargs)
+        "From a table or list of paths (see `read_table`)"
+        return cls.from_df(read_table(Path(path)/csv_fname, delimiter, header), path=path, **kwargs)
 
 # %% ../nbs/06_block.ipynb #43c0bba5
 def rate_chance(
@@ -393,12 +401,14 @@ def video_dblock(
     vocab:list=None, # Names of the classes; those found in training where None
     splitter=None, # Items -> (train, valid) numbers; random 80/20 where None
     get_y=parent_label, # Path -> label
+    multi:bool=False, # Several labels for each video?
     reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
     **kwargs # Passed to `DataBlock`
 )->DataBlock: # Of paths
     "The `DataBlock` of recognition: path -> (clip (3,l,size,size), class)"
     item_tfms = [RandomClip(clip_len, frame_size(size), reader), CropVideo(size)]
-    return DataBlock(blocks=(VideoBlock, CategoryBlock(vocab)), dl_type=VideoDL, splitter=splitter or RandomSplitter(), get_y=get_y,
+    labels = (MultiCategoryBlock if multi else CategoryBlock)(vocab=vocab)
+    return DataBlock(blocks=(VideoBlock, labels), dl_type=VideoDL, splitter=splitter or RandomSplitter(), get_y=get_y,
                      item_tfms=item_tfms + ([FlipVideo(p=flip)] if flip else []), batch_tfms=IntToFloatTensor(), **kwargs)
 
 # %% ../nbs/06_block.ipynb #eb5bcd85
@@ -415,15 +425,11 @@ def _split_by(groups, splitter, items): return splitter(groups)
 class VideoDataLoaders(_VideosDataLoaders):
     "DataLoaders of (clip, class); `test_df` has `path` and `label` of the videos to test on, which are those of validation where no others are named"
     @classmethod
-    @delegates(video_dblock, but=['vocab','splitter','get_y'])
-    def from_df(cls,
-        df, # A row a video
-        path='.', # Folder the paths are relative to
-        fn_col=0, # Column of the paths, name or number
-        label_col=1, # Column of the labels
-        valid_col=None, # Column that is true where a video is for validation
-        test_col=None, # Column that is true where a video is to test on
-        group_col=None, # Column of the groups for `by_group`; `video_group` of the path where None
+    @delegates(video_dblock, but=['vocab','splitter','get_y','multi'])
+    def _from_rows(cls,
+        rows, # Of `video_rows`
+        path='.', # Where a `Learner` keeps its files
+        draw:bool=True, # Draw the videos to validate on, if no row is one of them?
         valid_pct:float=.2, # Share of the videos to train on that validates, where no column says which
         by_group:bool=False, # Hold out whole groups?
         manifest=None, # Manifest of the files (see `scan_videos`), or where to keep it; in the user's cache folder where None
@@ -435,51 +441,67 @@ class VideoDataLoaders(_VideosDataLoaders):
         seed:int=42, # Of the split
         **kwargs
     ):
-        "From a DataFrame of paths and labels; leaves out videos to train on that cannot be used, and says which. Raises `ValueError` where labels are missing, or one class is left, or a video to test on cannot be used"
-        def col(c): return df.iloc[:,c] if isinstance(c, int) else df[c]
-        def flag(c): return [False]*len(df) if c is None else col(c).astype(bool).tolist()
-        files = [Path(path)/str(o) for o in col(fn_col)]
-        rows = pd.DataFrame(dict(path=files, label=col(label_col).tolist(), group=list(map(video_group, files) if group_col is None else col(group_col)),
-                                 valid=flag(valid_col), test=flag(test_col)))
-        for o in rows.path[rows.label.isna()]: raise ValueError(f'{o} has no label')
-        usable,reader,_ = cls._usable(files, (1,), kwargs.get('clip_len', 16), frame_size(kwargs.get('size', 112)), manifest, cache, backend)
-        ok = rows.path.isin(set(usable))
-        for o in rows.path[~ok & rows.test]: raise ValueError(f'{o} is to test on and cannot be used')
-        test,rows = rows[rows.test],rows[ok & ~rows.test]
-        vocab = sorted(set(rows.label))
-        if len(rows) and len(vocab)<2: raise ValueError(f'one class, {vocab[0]!r}, leaves nothing to tell apart')
-        for o in test[~test.label.isin(vocab)].itertuples() if vocab else (): raise ValueError(f'{o.path} is to test on, and there are no videos of its class {o.label!r} to train on')
-        if valid_col is not None: split = IndexSplitter(np.flatnonzero(rows.valid))
+        usable,reader,_ = cls._usable(rows.path.tolist(), (1,), kwargs.get('clip_len', 16), frame_size(kwargs.get('size', 112)), manifest, cache, backend)
+        cls._name_unusable(rows.path[rows.split=='valid'].tolist(), usable)
+        ok,multi = rows.path.isin(set(usable)),any(map(is_listy, rows.label))
+        for o in rows.path[~ok & (rows.split=='test')]: raise ValueError(f'{o} is to test on and cannot be used')
+        test,rows = rows[rows.split=='test'],rows[ok & (rows.split!='test')]
+        vocab = sorted(set(rows.label.explode().dropna() if multi else rows.label))
+        if len(rows) and len(vocab)<2-multi: raise ValueError(f'one class, {first(vocab)!r}, leaves nothing to tell apart')
+        for o in test.itertuples() if vocab else ():
+            if not set(o.label if multi else [o.label])<=set(vocab): raise ValueError(f'{o.path} is to test on, and there are no videos of its class {o.label!r} to train on')
+        if not draw or (rows.split=='valid').any(): split = IndexSplitter(np.flatnonzero(rows.split=='valid'))
         else: split = partial(_split_by, rows.group.tolist(), GroupSplitter(valid_pct, seed)) if by_group else RandomSplitter(valid_pct, seed=seed)
         labels = {str(o.path): o.label for o in pd.concat([rows,test]).itertuples()}
-        dls = cls._checked(video_dblock(vocab=vocab, splitter=split, get_y=_LabelOf(labels), reader=reader, **kwargs), L(rows.path.tolist()), path=path, bs=bs, num_workers=num_workers, device=device)
+        dblock = video_dblock(vocab=vocab, splitter=split, get_y=_LabelOf(labels), multi=multi, reader=reader, **kwargs)
+        dls = cls._checked(dblock, L(rows.path.tolist()), path=path, bs=bs, num_workers=num_workers, device=device)
         dls.test_df = (test if len(test) else rows.iloc[dls.valid_ds.splits[1]])[['path','label']].reset_index(drop=True)
         return dls
+
+    @classmethod
+    @delegates(_from_rows, but=['rows','draw'])
+    def from_df(cls,
+        df, # A row a video
+        path='.', # Folder the paths are relative to
+        fn_col=0, # Column of the paths, name or number
+        label_col=1, # Column of the labels
+        valid_col=None, # Column that says which videos are to validate on, or the split of each (see `split_of`)
+        test_col=None, # Column that says which videos are to test on
+        group_col=None, # Column of the groups for `by_group`; `video_group` of the path where None
+        label_delim:str=None, # What separates several labels of a video
+        **kwargs
+    ):
+        "From a DataFrame of paths and labels; leaves out videos to train on that cannot be used, and says which. Raises `ValueError` where labels are missing, or one class is left, or a video to test on cannot be used"
+        rows = video_rows(df, path, fn_col, label_col, valid_col, test_col, group_col, label_delim)
+        if (valid_col,test_col)!=(None,None): say_splits(rows.split, f'column {" and ".join(str(o) for o in (valid_col,test_col) if o is not None)}')
+        return cls._from_rows(rows, path, valid_col is None or test_col is None and (rows.split=='test').any(), **kwargs)
 
     @classmethod
     @delegates(from_df)
     def from_csv(cls,
         path, # Folder the paths are relative to
         csv_fname='labels.csv', # File in that folder
+        header='infer', # Number of the row with the names of columns, or None; found out if 'infer'
+        delimiter:str=None, # Between cells; found out if None
         **kwargs
     ):
-        "From a CSV file of paths and labels, with a header"
-        return cls.from_df(pd.read_csv(Path(path)/csv_fname), path=path, **kwargs)
+        "From a table or list of paths and labels (see `read_table`)"
+        return cls.from_df(read_table(Path(path)/csv_fname, delimiter, header), path=path, **kwargs)
 
     @classmethod
-    @delegates(from_df, but=['fn_col','label_col','valid_col','test_col','group_col'])
+    @delegates(_from_rows, but=['rows','draw'])
     def from_folder(cls,
-        path, # Folder with a folder of videos for each class, or with `train` and `valid`, and if need be `test`, that have them
+        path, # Folder with a folder of videos for each class, or with `train`, `val` and `test` that have them
+        extensions=None, # Suffixes of videos; `video_extensions` if None
         **kwargs
     ):
-        "From a folder for each class; `valid` and `test`, where they are there, hold the videos to validate and to test on"
-        files = get_video_files(path)
-        top = files.map(lambda o: (first(o.relative_to(path).parts[:-2]) or ''))
-        df = pd.DataFrame(dict(path=files.map(lambda o: str(o.relative_to(path))), label=files.map(parent_label), valid=top.map(eq('valid')), test=top.map(eq('test'))))
-        return cls.from_df(df, path, valid_col='valid' if df.valid.any() else None, test_col='test', **kwargs)
+        "From a folder for each class, also under `train`, `val` and `test` (see `folder_videos`)"
+        rows = folder_videos(path, extensions)
+        for o in rows.path[rows.label.isna()]: raise ValueError(f'{o} is in no folder of a class')
+        return cls._from_rows(rows.assign(group=rows.path.map(video_group)), path, **kwargs)
 
     @classmethod
-    @delegates(from_df, but=['fn_col','label_col','valid_col','test_col','group_col'])
+    @delegates(from_df, but=['fn_col','label_col','valid_col','test_col','group_col','label_delim'])
     def from_ucf101(cls,
         path, # Folder with UCF101, or with another dataset in its shape (see `read_ucf101`)
         split:int=1, # Official split: 1, 2 or 3
@@ -491,7 +513,7 @@ class VideoDataLoaders(_VideosDataLoaders):
         return cls.from_df(read_ucf101(path, split, allow_missing), test_col='is_test', group_col='group', valid_pct=valid_pct, **kwargs)
 
     @classmethod
-    @delegates(from_df, but=['fn_col','label_col','valid_col','test_col','group_col'])
+    @delegates(from_df, but=['fn_col','label_col','valid_col','test_col','group_col','label_delim'])
     def from_hmdb51(cls,
         path, # Folder with HMDB51 (see `read_hmdb51`)
         split:int=1, # Official split: 1, 2 or 3
