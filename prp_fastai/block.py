@@ -42,6 +42,12 @@ def _draws_of(seed):
     try: yield
     finally: random.setstate(state)
 
+class _Seeded(torch.Generator):
+    "A generator that is pickled as its seed: its state would be memory that is gone when a spawned process looks for it"
+    def __reduce__(self): return _seeded, (self.initial_seed(),)
+
+def _seeded(seed): return _Seeded().manual_seed(seed)
+
 # %% ../nbs/06_block.ipynb #8a92d18d
 class VideoDL(TfmdDL):
     "A `TfmdDL` that replaces videos that cannot be read in training only. Raises `TimeoutError` if reading does not end"
@@ -66,7 +72,7 @@ class VideoDL(TfmdDL):
     def randomize(self):
         super().randomize()
         self.epoch_seed = self.rng.randrange(2**32)
-        self.fake_l.generator = torch.Generator().manual_seed(self.epoch_seed)
+        self.fake_l.generator = _seeded(self.epoch_seed)
 
     def sample(self):
         first,bs = self.first_batch*(self.bs or 1),self.bs or 1

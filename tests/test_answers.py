@@ -114,3 +114,38 @@ def test_learners_and_data_are_copied(labelled, make):
     for dls in (again.dls,data):
         for a,b in zip(learn.dls.valid, dls.valid, strict=True): assert all(map(torch.equal, a, b))
     with again.no_bar(): assert again.validate()==learn.validate()
+
+@pytest.mark.parametrize('umask,mode', [(0o022,0o644), (0o027,0o640), (0o077,0o600)])
+def test_an_encoder_may_be_read_by_whom_the_umask_lets(labelled, umask, mode):
+    learn,before = prp_learner(PRPDataLoaders.from_folder(labelled, rates=(1,2), **small), 'c3d', width=.05),os.umask(umask)
+    try:
+        for _ in range(2): assert learn.save_encoder(labelled/'e.safetensors').stat().st_mode&0o777==mode
+    finally: os.umask(before)
+
+spawned = """
+import sys,torch
+torch.multiprocessing.set_start_method('spawn', force=True)
+from prp_fastai.all import *
+def epoch(make, workers):
+    set_seed(0)
+    return list(make(size=24, bs=3, num_workers=workers).train)
+if __name__=='__main__':
+    files = [o for c in 'ab' for o in get_video_files(Path(sys.argv[1])/c)]
+    df = pd.DataFrame(dict(path=files, label=[o.parent.name for o in files]))
+    for make in (partial(PRPDataLoaders.from_files, files, rates=(1,2)), partial(PRPDataLoaders.from_files, files, rates=(1,2), yuv=True), partial(VideoDataLoaders.from_df, df)):
+        for a,b in zip(epoch(make, 0), epoch(make, 2), strict=True): assert all(map(torch.equal, a, b))
+    a,b = (torch.cat([x for x,_ in clips_loader(files, 2, size=24, num_workers=n)]) for n in (0,2))
+    assert torch.equal(a, b) and (cache_videos(files, Path(sys.argv[1])/'cache', (27,37)).cached!='').all()
+    dls = make(size=24, bs=3, num_workers=2)
+    files[0].write_bytes(b'')
+    assert torch.cat([o[0] for o in dls.test_dl(files[:4])]).flatten(1).isnan().all(1).tolist()==[True,False,False,False]
+    print('all is the same')
+"""
+
+def test_processes_that_are_spawned(labelled, tmp_path):
+    "As on macOS and Windows: batches, clips, a scan and a cache"
+    import subprocess,sys
+    (tmp_path/'job.py').write_text(spawned)
+    env = {**os.environ, 'PYTHONPATH':str(Path(__file__).resolve().parent.parent), 'OMP_NUM_THREADS':'1'}
+    res = subprocess.run([sys.executable, str(tmp_path/'job.py'), str(labelled)], capture_output=True, text=True, env=env, timeout=300)
+    assert 'all is the same' in res.stdout, res.stderr[-3000:]
