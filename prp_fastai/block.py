@@ -134,7 +134,7 @@ def _error(self:VideoDL, i):
 def _tell(self:VideoDL):
     what = 'were replaced' if self.replaces else 'have no answer'
     new = [str(o) for o in self.bad_items if (str(o),what) not in self.told]
-    if new: print(f'{len(new)} of {self.n} videos could not be read and {what}: {", ".join(new)}')
+    if new: print(f'{len(new)} of {self.n} videos could not be read and {what}: {", ".join(map(printable, new))}')
     self.told.update((o,what) for o in new)
 
 @patch
@@ -294,7 +294,7 @@ class _VideosDataLoaders(DataLoaders):
     def _name_unusable(valid, usable):
         "Print those of `valid` that are not in `usable`"
         gone = L(valid).filter(set(usable).__contains__, negate=True)
-        if gone: print(f'{len(gone)} videos to validate on cannot be used: {", ".join(map(str, gone))}')
+        if gone: print(f'{len(gone)} videos to validate on cannot be used: {", ".join(map(printable, gone))}')
 
     def test_dl(self,
         test_items, # Paths, as text too

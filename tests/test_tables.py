@@ -186,3 +186,49 @@ def test_several_labels(put):
     assert chosen.shape==probs.shape==(3,) and set(names)<={'a','b','c'}
     dls.show_batch(max_n=2)
     with pytest.raises(ValueError, match='one label for each video'): recognition_accuracy(learn)
+
+def test_links_are_followed_to_no_folder_twice(put, tmp_path_factory, capsys):
+    path = put('a/0.mp4','b/1.mp4')
+    elsewhere = tmp_path_factory.mktemp('elsewhere')
+    shutil.copy(path/'a/0.mp4', elsewhere/'2.mp4')
+    (path/'a/up').symlink_to(path); (path/'b/self').symlink_to('.'); (path/'aa').symlink_to(path/'b'); (path/'c').symlink_to(elsewhere); (path/'a/3.mp4').symlink_to(elsewhere/'2.mp4')
+    (path/'a/gone.mp4').symlink_to('nowhere.mp4'); (path/'b/off').symlink_to('nowhere')
+    assert get_video_files(path)==[path/o for o in ('a/0.mp4','a/3.mp4','b/1.mp4','c/2.mp4')]
+    assert f'1 names lead to no file and are passed over: {path}/a/gone.mp4' in capsys.readouterr().out
+    assert get_video_files(path/'a', recurse=False)==[path/'a/0.mp4',path/'a/3.mp4']
+
+def test_what_is_no_video_file_is_passed_over(put):
+    path = put('0.mp4','.hidden/1.mp4','._0.mp4')
+    (path/'folder.mp4').mkdir(); os.mkfifo(path/'pipe.mp4')
+    assert get_video_files(path)==[path/'0.mp4']
+
+def test_names_that_are_no_text(put, capsys):
+    path = put('a/0.mp4')
+    name = os.fsdecode(b'caf\xe9.mp4')
+    try: shutil.copy(path/'a/0.mp4', path/name)
+    except OSError: pytest.skip('this file system has text for names')
+    (path/os.fsdecode(b'gone\xe9.mp4')).symlink_to('nowhere')
+    assert path/name in get_video_files(path) and len(get_video_files(path))==2
+    assert 'gone\ufffd.mp4' in capsys.readouterr().out
+    (path/'l.txt').write_bytes(b'caf\xe9.mp4 1\n')
+    assert read_list(path/'l.txt')==[path/name]
+    dl = VideoDL([path/name,path/'a/0.mp4'], after_item=lambda o: VideoReader(o).info.duration, bs=2, num_workers=0)
+    (path/name).write_bytes(b'')
+    assert dl.one_batch().isnan().tolist()==[True,False] and 'caf\ufffd.mp4' in capsys.readouterr().out
+
+@pytest.mark.parametrize('suffix', '.asf .3g2 .mxf .y4m .gif .ogg .hevc .h264 .m2t .mod .insv .MOV .m2ts .WEBM'.split())
+def test_suffixes_of_videos(put, suffix): assert len(get_video_files(put(f'0{suffix}')))==1
+
+def test_suffixes_that_are_none_and_others_by_choice(put):
+    path = put(*(f'{i}{o}' for i,o in enumerate(('.mng','.pyv','.s11','.jpg','.txt','.mp3'))))
+    with pytest.raises(FileNotFoundError, match='no video files under'): get_video_files(path)
+    for o in ('.pyv','pyv',['.PYV']): assert get_video_files(path, extensions=o)==[path/'1.pyv']
+    put(*(f'{c}/{i}.dat' for c in 'ab' for i in range(2)))
+    assert len(find_videos(str(path), extensions='.dat'))==len(find_labelled(str(path), extensions='.dat'))==len(folder_videos(path, '.dat'))==4
+    dls = VideoDataLoaders.from_folder(path, extensions='.dat', valid_pct=.5, **small)
+    assert len(dls.train_ds)+len(dls.valid_ds)==4 and len(PRPDataLoaders.from_folder(path, extensions=['.dat'], rates=(1,2), valid_pct=.5, **small).train_ds)==2
+
+def test_the_page_has_every_suffix():
+    page = (Path(__file__).resolve().parent.parent/'nbs/02_external.ipynb').read_text()
+    table = set(re.findall(r'\.\w[\w-]*', ' '.join(re.findall(r'^\s*"\| [^|`]* \| `([^`]*)` \|', page, re.M))))
+    assert table==video_extensions
