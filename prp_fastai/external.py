@@ -27,7 +27,8 @@ video_extensions = set("""
     .flv .ogv .ogg .ogm .rm .rmvb  .mxf .gxf .dv .dif .lxf
     .h264 .264 .avc .h265 .265 .hevc .h263 .vc1 .obu .ivf .y4m .mjpg .mjpeg  .gif .nut .amv .nsv .roq""".split())
 
-def _suffixes(extensions): return video_extensions if extensions is None else {f'.{o.lower().lstrip(".")}' for o in L(extensions)}
+def _suffixes(extensions):
+    return video_extensions if extensions is None else {f'.{o.lower().lstrip(".")}' for o in L(extensions)}
 
 def printable(
     path, # Path, of which some bytes may be no text
@@ -37,10 +38,11 @@ def printable(
 
 def _folders(path, recurse):
     "Folders under `path`, each with the names of its files; links are followed, to no folder twice"
+    def skipped(e): print(f'{printable(e.filename)} is passed over: {e.strerror}')
     seen,todo = set(),[str(path)]
     while todo:
         links = []
-        for folder,dirs,files in os.walk(todo.pop(0), onerror=lambda e: print(f'{printable(e.filename)} is passed over: {e.strerror}')):
+        for folder,dirs,files in os.walk(todo.pop(0), onerror=skipped):
             if (real:=os.path.realpath(folder)) in seen: dirs.clear(); continue
             seen.add(real)
             yield folder,files
@@ -85,7 +87,8 @@ def say_splits(
     where:str, # What says so
 ):
     "Print how many videos are to train, validate and test on"
-    if not rank_distrib(): print(', '.join(f'{list(splits).count(o)} {o}' for o in ('train','valid','test')) + f', from {where}')
+    counts = ', '.join(f'{list(splits).count(o)} {o}' for o in ('train','valid','test'))
+    if not rank_distrib(): print(f'{counts}, from {where}')
 
 def _split_names_of(folders): return {split_names.get(o.lower()) for o in folders}
 
@@ -96,11 +99,12 @@ def _folder_splits(path, rel):
     tops,inner = [o[d] if len(o)>d else '' for o in rel],[o[-1] if o else '' for o in rel]
     kinds = _split_names_of(tops)
     if None in kinds and len(kinds)>2:
-        odd = sorted({o for o in tops if o.lower() not in split_names})
-        raise ValueError(f'{path} has folders to train, validate or test on, and others beside them: {", ".join(o or "videos in no folder" for o in odd)}')
-    if None not in kinds and kinds-{'test'}: return [split_names[o.lower()] for o in tops],[o[-1] if len(o)>d+1 else None for o in rel]
+        odd = sorted({o or 'videos in no folder' for o in tops if o.lower() not in split_names})
+        raise ValueError(f'{path} has folders to train, validate or test on, and others beside them: {", ".join(odd)}')
+    def named(names, labels): return [split_names[o.lower()] for o in names],list(labels)
+    if None not in kinds and kinds-{'test'}: return named(tops, (o[-1] if len(o)>d+1 else None for o in rel))
     kinds = _split_names_of(inner)
-    if None not in kinds and len(kinds)>1: return [split_names[o.lower()] for o in inner],[o[-2] if len(o)>1 else None for o in rel]
+    if None not in kinds and len(kinds)>1: return named(inner, (o[-2] if len(o)>1 else None for o in rel))
     return None,plain
 
 # %% ../nbs/02_external.ipynb #e3aa2dff
@@ -129,8 +133,10 @@ def _text(fname):
     try: return data.decode('utf-8-sig')
     except UnicodeDecodeError: return data.decode('latin-1')
 
-_columns = dict(path=['path','video_path','file_path','filepath','filename','file_name','fname','file','video','name','clip','clip_name','video_name','video_id'],
-                label=['label','class','class_name','category','action','labels'], valid=['split','subset','is_valid','valid'], test=['is_test','test'], group=['group'])
+_columns = dict(
+    path=('path video_path file_path filepath filename file_name fname file video name clip clip_name video_name video_id').split(),
+    label='label class class_name category action labels'.split(), valid='split subset is_valid valid'.split(),
+    test='is_test test'.split(), group=['group'])
 _known = set(sum(_columns.values(), []))
 
 def _ends_in_video(o): return os.path.splitext(o.strip().strip('"'))[1].lower() in video_extensions
@@ -143,14 +149,15 @@ def _cells(lines, delimiter):
 # %% ../nbs/02_external.ipynb #d4c14b16
 def _by_blanks(line):
     "Path, and label and number of frames if they follow, of a line without delimiter"
-    if line[:1]=='"' or _known.issuperset(line.lower().split()): return [o for o in next(csv.reader([line], delimiter=' ')) if o]
+    if line[:1]=='"' or _known.issuperset(line.lower().split()):
+        return [o for o in next(csv.reader([line], delimiter=' ')) if o]
     m = re.fullmatch('(.+?)(?:\\s+(-?\\d+))?\\s+(-?\\d+)', line)
     if m: return [m[1], m[3], *([m[2]] if m[2] else [])]
     ends = [o.end() for o in re.finditer('\\S(?=\\s|$)', line) if _ends_in_video(line[:o.end()])]
     return [line[:ends[-1]], line[ends[-1]:].strip()] if ends and ends[-1]<len(line) else [line]
 
 def _sniff(lines):
-    "The tab, semicolon or comma between the cells of `lines`; None if there is a path alone, or what follows it after a blank"
+    "The tab, semicolon or comma between the cells of `lines`; None if only blanks follow a path"
     lines = [o.strip(' ') for o in lines[:1000] if o.strip()]
     if not lines: return None
     def score(d):
@@ -235,12 +242,14 @@ def _labels(values, delim, from_file):
     "Labels of one type: whole numbers in the text of a file are numbers"
     labels = [_label(o, delim) for o in values]
     if from_file and not delim and all(o and re.fullmatch('0|-?[1-9]\\d*', o) for o in labels): return list(map(int, labels))
-    return [o if o is None or is_listy(o) else str(o) for o in labels] if len({type(o) for o in labels if o is not None})>1 else labels
+    if len({type(o) for o in labels if o is not None})<2: return labels
+    return [o if o is None or is_listy(o) else str(o) for o in labels]
 
 def _splits(df, col, c, yes, where):
     "What the flags in column `c` say"
     for i,o in zip(df.index, col(c)):
-        if split_of(o, yes) is None: raise ValueError(f"{where(i)}: {o!r} in column {c} is none of yes, no, true, false, 1, 0, train, valid, test")
+        if split_of(o, yes) is None:
+            raise ValueError(f'{where(i)}: {o!r} in column {c} is none of yes, no, true, false, 1, 0, train, valid, test')
     return [split_of(o, yes) for o in col(c)]
 
 # %% ../nbs/02_external.ipynb #a7151b71
@@ -257,7 +266,8 @@ def video_rows(
     "What the rows of a table say. Raises `ValueError` by row if one contradicts another, or itself"
     def where(i): return f'{df.attrs["fname"]}, row {i}' if 'fname' in df.attrs else f'row {i}'
     def col(c):
-        if c not in df and not (isinstance(c, int) and c<df.shape[1]): raise ValueError(f'{df.attrs.get("fname", "the table")} has no column {c!r}, it has {", ".join(map(str, df))}')
+        if c not in df and not (isinstance(c, int) and c<df.shape[1]):
+            raise ValueError(f'{df.attrs.get("fname", "the table")} has no column {c!r}, it has {", ".join(map(str, df))}')
         return (df[c] if c in df else df.iloc[:,c]).tolist()
     names,find,paths = col(fn_col) if len(df) else [],_Find(path),[]
     for i,o in zip(df.index, names):
@@ -265,11 +275,13 @@ def video_rows(
         try: paths.append(find(str(o).strip() if 'fname' in df.attrs else str(o)))
         except ValueError as e: raise ValueError(f'{where(i)}: {e}') from None
     res = pd.DataFrame(dict(path=pd.Series(paths, df.index, dtype=object), split='train'))
-    if label_col is not None: res['label'] = pd.Series(_labels(col(label_col), label_delim, 'fname' in df.attrs), df.index, dtype=object)
+    if label_col is not None:
+        res['label'] = pd.Series(_labels(col(label_col), label_delim, 'fname' in df.attrs), df.index, dtype=object)
     for c,yes in ((valid_col,'valid'), (test_col,'test')):
         if c is None: continue
         said = pd.Series(_splits(df, col, c, yes, where), df.index)
-        for i in df.index[(said!='train') & (res.split!='train') & (said!=res.split)]: raise ValueError(f'{where(i)} is to validate on and to test on')
+        for i in df.index[(said!='train') & (res.split!='train') & (said!=res.split)]:
+            raise ValueError(f'{where(i)} is to validate on and to test on')
         res['split'] = said.where(said!='train', res.split)
     res['group'] = [video_group(o) for o in paths] if group_col is None else col(group_col)
     return _once(res, where)
@@ -278,18 +290,19 @@ def video_rows(
 def _once(rows, where):
     "`rows` with each video once. Raises `ValueError` if two say different things of one, or there is no label"
     if 'label' in rows:
-        for i,o in rows.label.items():
-            if o is None: raise ValueError(f'{where(i)}: {rows.path[i]} has no label')
+        for i,o,label in zip(rows.index, rows.path, rows.label):
+            if label is None: raise ValueError(f'{where(i)}: {printable(o)} has no label')
     first_at,again = {},[]
     for n,o in enumerate(map(os.path.abspath, rows.path)):
         m = first_at.setdefault(o, n)
         for k in ('label','split') if m!=n else ():
-            if k in rows and rows[k].iloc[n]!=rows[k].iloc[m]:
-                raise ValueError(f'{where(rows.index[n])}: {printable(o)} has the {k} {rows[k].iloc[n]!r}, in row {rows.index[m]} it is {rows[k].iloc[m]!r}')
+            a,b = (rows[k].iloc[n],rows[k].iloc[m]) if k in rows else (0,0)
+            if a!=b: raise ValueError(f'{where(rows.index[n])}: {printable(o)} has the {k} {a!r}, in row {rows.index[m]} it is {b!r}')
         if m!=n: again.append(n)
-    if again: print(f'{len(again)} rows name a video again and count once: {", ".join(where(rows.index[n]) for n in again)}')
+    said = ', '.join(where(rows.index[n]) for n in again)
+    if again: print(f'{len(again)} rows name a video again and count once: {said}')
     if len(rows) and not any(map(Path.is_file, rows.path)):
-        raise FileNotFoundError(f'none of the {len(rows)} videos is there, the first is {rows.path.iloc[0]} ({where(rows.index[0])})')
+        raise FileNotFoundError(f'none of the {len(rows)} videos is there, the first is {rows.path.iloc[0]}, {where(rows.index[0])}')
     return rows.assign(**{k: rows[k].tolist() for k in rows if k!='path'})[~np.isin(range(len(rows)), again)]
 
 # %% ../nbs/02_external.ipynb #9ed7d36b
@@ -301,6 +314,7 @@ def _columns_of(df):
     if 2 in df and all(o.lower() in split_names for o in df[2]): cols['valid'] = 2
     return cols
 
+@delegates(read_table, but=['fname'])
 def list_videos(
     source, # `sample`, a folder, or a table or list
     root=None, # Folder that paths in a table are relative to; if None that of the table, or `video` beside it
@@ -308,16 +322,18 @@ def list_videos(
     allow_missing:bool=False, # Leave out the videos of a table that are not there?
     labels:bool=False, # Read labels too? A table has to have them then
     label_delim:str=None, # What separates several labels of a video
-    **kwargs # Passed to `read_table`
+    **kwargs
 )->pd.DataFrame: # `path`, `split` ('train', 'valid' or 'test') and, if there are labels, `label`
-    "The videos that `source` names. Raises `FileNotFoundError` if some are missing, `ValueError` for rows that say nothing sensible"
+    "The videos that `source` names. Raises `FileNotFoundError` or `ValueError`, with the row"
     path = sample_videos() if str(source)=='sample' else Path(source)
-    if not path.exists(): raise FileNotFoundError(f"{source}: no such folder or list (the packaged videos are called 'sample')")
+    if not path.exists():
+        raise FileNotFoundError(f"{source}: no such folder or list (the packaged videos are called 'sample')")
     if path.is_dir(): return folder_videos(path, extensions)
     df = read_table(path, **kwargs)
     cols = _columns_of(df)
     if not labels: cols['label'] = None
-    elif cols['label'] is None: raise ValueError(f'{source} needs columns path and label, it has {", ".join(map(str, df))}')
+    elif cols['label'] is None:
+        raise ValueError(f'{source} needs columns path and label, it has {", ".join(map(str, df))}')
     roots = [root] if root else [path.parent, path.parent.parent/'video']
     rows = video_rows(df, roots, ifnone(cols['path'], 0), *(cols[o] for o in ('label','valid','test','group')), label_delim)
     gone = rows.index[[not o.is_file() for o in rows.path]]

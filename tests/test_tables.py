@@ -1,5 +1,5 @@
 "Folders, tables and lists as people have them: one rule for Python and the shell"
-import os,shutil
+import json,os,shutil
 import pandas as pd,pytest,torch
 from pathlib import Path
 from prp_fastai.all import *
@@ -43,6 +43,26 @@ def test_folders_say_what_videos_are_for(put, capsys, layout):
 def test_without_a_test_folder_validation_is_tested_on(put):
     df = find_labelled(str(put('train/a/0.mp4','train/b/0.mp4','VAL/a/1.mp4','VAL/b/1.mp4')))
     assert df.is_test.tolist()==[Path(o).stem=='1' for o in df.path]
+
+def test_no_video_is_on_both_sides(put):
+    path = put(*(f'{i}.mp4' for i in range(4)))
+    files = get_video_files(path)
+    with pytest.raises(ValueError, match='1 videos are to train and to validate on, the first is .*3.mp4'): PRPDataLoaders.from_files(files, valid=[str(files[3])], rates=(1,2), **small)
+
+def test_commands_keep_apart_what_folders_keep_apart(put, tmp_path, capsys):
+    path = put(*(f'{o}/{c}/{i}{k}.mp4' for k,o in enumerate(('train','val','test')) for c in 'ab' for i in range(3)))
+    learn = prp_pretrain(str(path), str(tmp_path/'run'), width=.02, size=24, rates='1,2', epochs=1, bs=2, num_workers=0)
+    said = capsys.readouterr().out
+    assert '6 train, 6 valid, 6 test, from folders' in said and '6 videos to train on, 6 to validate on' in said
+    assert {o.stem[-1] for o in learn.dls.train_ds.items}=={'0'} and {o.stem[-1] for o in learn.dls.valid_ds.items}=={'1'}
+    small = dict(size=24, num_workers=0, bs=2)
+    prp_retrieve(str(path), str(tmp_path/'run/encoder.safetensors'), str(tmp_path/'found'), allow_seen=True, **small)
+    how = json.loads((tmp_path/'found/settings.json').read_text())['settings']
+    assert (how['gallery'],how['queries'])==(6,6) and '6 videos to validate on are left out' in capsys.readouterr().out
+    prp_probe(str(path), str(tmp_path/'run/encoder.safetensors'), str(tmp_path/'probed'), clips=1, **small)
+    assert '6 videos to validate on are left out' in capsys.readouterr().out
+    prp_finetune(str(path), str(tmp_path/'tuned'), arch='c3d', width=.02, epochs=1, clips=1, **small)
+    assert '6 videos to train on, 6 to validate on, 6 to test on' in capsys.readouterr().out
 
 def test_classes_may_be_called_as_splits_are(put):
     "A class `train` beside `car` is a class; folders to train and test on beside others are refused"
@@ -108,7 +128,7 @@ def test_rows_that_contradict_each_other(put, capsys):
     df = pd.DataFrame(good, columns=['path','label','valid'])
     with pytest.raises(ValueError, match="no column 'held', it has path, label, valid"): VideoDataLoaders.from_df(df, path, valid_col='held', **small)
     with pytest.raises(ValueError, match='row 2 is to validate on and to test on'): VideoDataLoaders.from_df(df.assign(t=[0,0,1,0]), path, valid_col='valid', test_col='t', **small)
-    with pytest.raises(FileNotFoundError, match='none of the 4 videos is there, the first is .*0.mp4 .row 0'): rows_of(*good, path=path/'elsewhere')
+    with pytest.raises(FileNotFoundError, match='none of the 4 videos is there, the first is .*0.mp4, row 0'): rows_of(*good, path=path/'elsewhere')
 
 def test_labels_of_two_types_are_one(put):
     path = put('0.mp4','1.mp4','2.mp4')
