@@ -427,6 +427,10 @@ class _LabelOf(Transform):
         self.labels = labels
     def encodes(self, o): return self.labels[str(o)]
 
+def _rows_of(df):
+    "Official lists as `video_rows` gives rows"
+    return df.assign(path=df.path.map(Path), split=np.where(df.is_test, 'test', 'train'))
+
 def _split_by(groups, splitter, items): return splitter(groups)
 
 # %% ../nbs/06_block.ipynb #89f5effe
@@ -509,7 +513,7 @@ class VideoDataLoaders(_VideosDataLoaders):
         return cls._from_rows(rows.assign(group=rows.path.map(video_group)), path, **kwargs)
 
     @classmethod
-    @delegates(from_df, but=['fn_col','label_col','valid_col','test_col','group_col','label_delim'])
+    @delegates(_from_rows, but=['rows','draw'])
     def from_ucf101(cls,
         path, # Folder with UCF101, or with another dataset in its shape (see `read_ucf101`)
         split:int=1, # Official split: 1, 2 or 3
@@ -518,10 +522,10 @@ class VideoDataLoaders(_VideosDataLoaders):
         **kwargs
     ):
         "From the official lists of UCF101: part of the training list validates, the test list is in `test_df`"
-        return cls.from_df(read_ucf101(path, split, allow_missing), test_col='is_test', group_col='group', valid_pct=valid_pct, **kwargs)
+        return cls._from_rows(_rows_of(read_ucf101(path, split, allow_missing)), valid_pct=valid_pct, **kwargs)
 
     @classmethod
-    @delegates(from_df, but=['fn_col','label_col','valid_col','test_col','group_col','label_delim'])
+    @delegates(_from_rows, but=['rows','draw'])
     def from_hmdb51(cls,
         path, # Folder with HMDB51 (see `read_hmdb51`)
         split:int=1, # Official split: 1, 2 or 3
@@ -530,7 +534,7 @@ class VideoDataLoaders(_VideosDataLoaders):
         **kwargs
     ):
         "From the official lists of HMDB51: part of the training lists validates, the test lists are in `test_df`"
-        return cls.from_df(read_hmdb51(path, split, allow_missing), test_col='is_test', group_col='group', valid_pct=valid_pct, **kwargs)
+        return cls._from_rows(_rows_of(read_hmdb51(path, split, allow_missing)), valid_pct=valid_pct, **kwargs)
 
 # %% ../nbs/06_block.ipynb #511d3f71
 @dispatch
