@@ -315,7 +315,7 @@ class _VideosDataLoaders(DataLoaders):
 class PRPDataLoaders(_VideosDataLoaders):
     "DataLoaders of (X, rate, G, M) from videos without labels"
     @classmethod
-    @delegates(prp_dblock)
+    @delegates(prp_dblock, but=['splitter','reader'])
     def from_files(cls,
         files, # Paths of the videos
         valid=None, # Paths of those to validate on; a share of `files` where None
@@ -437,7 +437,7 @@ def _split_by(groups, splitter, items): return splitter(groups)
 class VideoDataLoaders(_VideosDataLoaders):
     "DataLoaders of (clip, class); `test_df` has `path` and `label` of the videos to test on, which are those of validation where no others are named"
     @classmethod
-    @delegates(video_dblock, but=['vocab','splitter','get_y','multi'])
+    @delegates(video_dblock, but=['vocab','splitter','get_y','multi','reader'])
     def _from_rows(cls,
         rows, # Of `video_rows`
         path='.', # Where a `Learner` keeps its files

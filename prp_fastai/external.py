@@ -62,14 +62,16 @@ def get_video_files(
     suffixes = _suffixes(extensions)
     def is_video(o): return not o.startswith('.') and os.path.splitext(o)[1].lower() in suffixes
     files = L(Path(folder)/o for folder,names in _folders(path, recurse) for o in names if is_video(o)).sorted(key=str)
-    gone = files.filter(lambda o: not o.is_file())
-    if gone: print(f'{len(gone)} names lead to no file and are passed over: {", ".join(map(printable, gone))}')
-    files = files.filter(Path.is_file)
+    there = files.map(Path.is_file)
+    if gone:=[printable(o) for o,t in zip(files, there) if not t]:
+        print(f'{len(gone)} names lead to no file and are passed over: {", ".join(gone)}')
+    files = files[list(there)]
     if not files: raise FileNotFoundError(f'no video files under {path}')
     return files
 
 # %% ../nbs/02_external.ipynb #fd34a1ae
-split_names = dict(train='train', training='train', valid='valid', val='valid', validation='valid', test='test', testing='test')
+split_names = dict(train='train', training='train', valid='valid', val='valid', validation='valid', dev='valid',
+                   test='test', testing='test', eval='test', evaluation='test')
 _flags = {'':'train', 'nan':'train', '0':'train', '0.0':'train', 'false':'train', 'no':'train', **split_names}
 _yes = ('1','1.0','true','yes')
 
