@@ -331,10 +331,8 @@ class PRPDataLoaders(_VideosDataLoaders):
         seed:int=42, # Of the split, and of the draws in validation
         **kwargs
     ):
-        "From a list of paths; says which cannot be used, and leaves them out. Raises `ValueError` if nothing is left to train or to validate on, or a video is in both"
+        "From a list of paths; says which cannot be used, and leaves them out. Raises `ValueError` if nothing is left to train or to validate on"
         files,valid = L(files).map(Path),L(valid).map(Path)
-        if both:=set(files.map(os.path.abspath)) & set(valid.map(os.path.abspath)):
-            raise ValueError(f'{len(both)} videos are to train and to validate on, the first is {min(both)}')
         rates = check_rates(kwargs.get('rates', (1,2,4,8)), kwargs.get('recon_rate', 2))
         size = kwargs.get('read_size') or frame_size(kwargs.get('size', 112))
         short = kwargs.get('short', preset_values(kwargs.get('preset', 'paper'))['short'])

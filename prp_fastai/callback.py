@@ -21,9 +21,10 @@ class StopAtNonFinite(Callback):
     def after_loss(self):
         if not len(self.yb) or torch.isfinite(self.loss_grad).all(): return
         with NoneReduce(self.loss_func) as loss_func: each = loss_func(self.pred, *self.yb)
-        unread = getattr(self.dl, 'unread_rows', None)
-        if unread is not None and each.detach().cpu()[~unread].isfinite().all(): return
-        videos = [str(o) for o,loss in zip(self._items(), each) if not torch.isfinite(loss)]
+        items,unread = self._items(),getattr(self.dl, 'unread_rows', None)
+        if unread is not None and len(each)==len(unread) and each.detach().cpu()[~unread].isfinite().all(): return
+        if unread is not None and len(each)<len(unread): items = items[(~unread).tolist()]
+        videos = [str(o) for o,loss in zip(items, each) if not torch.isfinite(loss)]
         raise NonFiniteLoss(f'loss is {self.loss_grad.item()} in {self._where()}; videos: {", ".join(videos) or "none alone"}')
 
     def before_step(self):

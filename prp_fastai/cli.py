@@ -171,6 +171,8 @@ def prp_pretrain(
     set_seed(seed)
     df = list_videos(source, root)
     held = find_videos(valid, root) if valid else df.path[df.split=='valid'].tolist()
+    if both:={os.path.abspath(o) for o in df.path[df.split=='train']} & {os.path.abspath(o) for o in held}:
+        raise ValueError(f'{len(both)} videos are to train and to validate on, the first is {min(both)}')
     dls = rank0_first(PRPDataLoaders.from_files, df.path[df.split=='train'].tolist(), held or None, valid_pct=valid_pct, by_group=by_group,
         rates=_numbers(rates), clip_len=clip_len, recon_rate=recon_rate, size=size, flip=flip, preset=preset, attn=None if attn=='none' else attn,
         **{k: settings[k] for k in clip_settings}, bs=bs, num_workers=num_workers, manifest=manifest, cache=cache, backend=backend, yuv=yuv, read_size=_numbers(read_size) if read_size else None, seed=seed)

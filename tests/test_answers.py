@@ -59,6 +59,17 @@ def test_validation_goes_without_what_it_cannot_read(labelled, capsys, workers):
     learn.fit(1)
     assert all(np.isfinite(learn.recorder.values[-1]))
 
+def test_a_loss_that_is_not_finite_is_of_the_video_it_is_of(labelled):
+    "Also beside a video that cannot be read, which has no loss"
+    class Poisoned(CrossEntropyLossFlat):
+        def __call__(self, inp, targ, **kwargs): return super().__call__(inp.clone().index_fill_(0, torch.tensor([1]), torch.nan), targ, **kwargs)
+    dls = frame_dls(labelled)
+    learn = video_learner(dls, 'c3d', width=.05)
+    learn.loss_func = Poisoned()
+    items = dls.valid_ds.items
+    items[0].write_bytes(b'')
+    with pytest.raises(NonFiniteLoss, match=f'videos: {items[2]}'): learn.validate()
+
 def test_whatever_is_not_a_pass_of_training_replaces_nothing(labelled, capsys):
     dls = frame_dls(labelled)
     learn = video_learner(dls, 'c3d', width=.05)

@@ -46,8 +46,8 @@ def test_without_a_test_folder_validation_is_tested_on(put):
 
 def test_no_video_is_on_both_sides(put):
     path = put(*(f'{i}.mp4' for i in range(4)))
-    files = get_video_files(path)
-    with pytest.raises(ValueError, match='1 videos are to train and to validate on, the first is .*3.mp4'): PRPDataLoaders.from_files(files, valid=[str(files[3])], rates=(1,2), **small)
+    (path/'valid.txt').write_text('3.mp4')
+    with pytest.raises(ValueError, match='1 videos are to train and to validate on, the first is .*3.mp4'): prp_pretrain(str(path), str(path/'run'), valid=str(path/'valid.txt'))
 
 def test_commands_keep_apart_what_folders_keep_apart(put, tmp_path, capsys):
     path = put(*(f'{o}/{c}/{i}{k}.mp4' for k,o in enumerate(('train','val','test')) for c in 'ab' for i in range(3)))
