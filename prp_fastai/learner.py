@@ -96,7 +96,7 @@ def prp_learner(
     head_convs:bool=True, # A convolution before each head, as in the authors' code?
     speed:str='auto', # Speed-ups by name (`speed_cbs`); 'auto' for those that win on this device and keep 32-bit arithmetic
     metrics=None, # Beside rate accuracy and the parts of the loss
-    cbs=None, # Beside `StopAtNonFinite` and those of `speed`
+    cbs=None, # Beside `StopAtNonFinite`, `SkipUnread` and those of `speed`
     **kwargs
 )->Learner: # Ready to fit
     "A `Learner` of `PRPModel` with the losses, metrics and optimiser of the paper"
@@ -109,7 +109,7 @@ def prp_learner(
     if opt_func=='sgd': opt_func = partial(prp_sgd, head_lr_mult=head_lr_mult)
     elif isinstance(opt_func, str): opt_func = optimisers[opt_func]
     learn = Learner(dls, model, PRPLoss(model.heads, lambda_d, lambda_g), opt_func=opt_func, lr=lr, splitter=prp_splitter,
-                    metrics=L(parts[o] for o in model.heads).concat()+L(metrics), cbs=[StopAtNonFinite(), *speed_cbs(speed, dls.device), *L(cbs)], wd_bn_bias=True, **kwargs)
+                    metrics=L(parts[o] for o in model.heads).concat()+L(metrics), cbs=[StopAtNonFinite(), SkipUnread(), *speed_cbs(speed, dls.device), *L(cbs)], wd_bn_bias=True, **kwargs)
     learn.arch,learn.width = arch,width
     return learn
 
