@@ -17,7 +17,7 @@ def strip_idxs(
     t:int, # Frames in the video
     n:int=8, # Frames in the strip
 )->list: # At most `n` frame numbers, evenly spaced, first and last included
-    "Which of `t` frames stand for the whole"
+    "Evenly spaced frame numbers that represent a video"
     return np.linspace(0, t-1, min(n, t)).round().astype(int).tolist()
 
 # %% ../nbs/00_core.ipynb #056d7364
@@ -25,8 +25,8 @@ def film_strip(
     v:Tensor, # One video (c,t,h,w), c of 3 or 1, `uint8` in 0..255 or float
     n:int=8, # Frames shown
     pad:int=2, # White pixels between frames
-)->np.ndarray: # The picture (h,w',c), of the values of `v`
-    "Frames of `v` side by side, as an array that `plt.imshow` takes"
+)->np.ndarray: # The picture (h,w',c), with the values of `v`
+    "Frames of `v` side by side, for `plt.imshow`"
     if v.ndim!=4: raise ValueError(f'a film strip needs one video (c,t,h,w), got shape {tuple(v.shape)}')
     frames = v.detach().cpu()[:,strip_idxs(v.shape[1], n)]
     white = 255 if not frames.is_floating_point() else 1. if len(v)==3 else np.nan
@@ -35,13 +35,13 @@ def film_strip(
 
 # %% ../nbs/00_core.ipynb #b67d305c
 class TensorVideo(TensorBase):
-    "Frames (c,t,h,w), or a batch of them (n,c,t,h,w); `uint8` in 0..255 or float in 0..1; RGB"
+    "RGB frames (c,t,h,w), or a batch (n,c,t,h,w): `uint8` in 0..255 or float in 0..1"
     _show_args = {}
     def show(self,
-        ctx=None, # Axes to draw on; made when there are none
+        ctx=None, # Axes to draw on; made if None
         n=8, # Frames shown
         title=None, # Title of the strip
-        width=10, # Width in inches of `n` frames, where the figure is made here
+        width=10, # Width in inches of `n` frames, if the figure is made here
         **kwargs # Passed to `plt.imshow`
     )->plt.Axes: # The axes drawn on
         "Show one video as a film strip"
@@ -61,10 +61,11 @@ def play(self:TensorVideo,
     fps:float=10, # Frames per second
     width:int=200, # Width of the picture in pixels
 ): # `IPython.display.HTML`: a player that Jupyter shows
-    "Play one video (c,t,h,w) in the notebook, as an animation with controls"
+    "Play one video (c,t,h,w) in the notebook, with controls"
     from IPython.display import HTML
     from matplotlib.animation import ArtistAnimation
-    frames = (self.as_subclass(Tensor).float()/255 if self.dtype==torch.uint8 else self.as_subclass(Tensor)).clamp(0,1).cpu()
+    frames = self.as_subclass(Tensor)
+    frames = (frames.float()/255 if self.dtype==torch.uint8 else frames).clamp(0,1).cpu()
     fig = plt.figure(figsize=(width/72, width/72*frames.shape[2]/frames.shape[3]), dpi=72)
     ax = fig.add_axes([0,0,1,1]); ax.set_axis_off()
     anim = ArtistAnimation(fig, [[ax.imshow(f)] for f in frames.permute(1,2,3,0).numpy()], interval=1000/fps)
@@ -73,13 +74,13 @@ def play(self:TensorVideo,
 
 # %% ../nbs/00_core.ipynb #7b68dc03
 class TensorMotion(TensorVideo):
-    "Motion attention (1,t,h,w) or (n,1,t,h,w): the weight of every pixel, between $\\lambda_1$=0.8 and $\\lambda_2$=2"
+    "Motion attention (1,t,h,w) or (n,1,t,h,w): pixel weights from $\\lambda_1$=0.8 to $\\lambda_2$=2"
     _show_args = dict(cmap='cividis', vmin=.8, vmax=2.)
     def show(self, ctx=None, **kwargs):
-        "Show one map, the mean of its channels, as a film strip"
+        "Show the mean over channels as a film strip"
         return TensorVideo.show(self.mean(0, keepdim=True), ctx=ctx, **kwargs)
 
 # %% ../nbs/00_core.ipynb #2a3c3fb9
 def _progress(gen, total=None):
-    "A progress bar over `gen`, where somebody can see it"
+    "Progress bar over `gen`, in notebooks and terminals"
     return progress_bar(gen, total=total, leave=False, display=IN_NOTEBOOK or sys.stdout.isatty())

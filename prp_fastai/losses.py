@@ -1,4 +1,4 @@
-"""Equations 1, 2 and 4, with their parts kept
+"""Equations 1, 2 and 4
 
 Docs: https://prp-fastai.github.io/prp_fastai/losses.html.md"""
 
@@ -33,26 +33,26 @@ def m_mse(
     G:Tensor, # Target, (n,3,t,h,w)
     M:Tensor, # Motion attention, (n,1,t,h,w)
 )->Tensor: # (n,), with a gradient for `Y` alone
-    "Motion-attention-weighted mean squared error of each clip, $\\mathcal{L}_g$ (equation 2)"
+    "Motion-weighted mean squared error of each clip, $\\mathcal{L}_g$ (equation 2)"
     return _WeightedError.apply(Y, G, M)
 
 # %% ../nbs/20_losses.ipynb #18e5cd81
 class PRPLoss:
-    "$\\lambda_d\\mathcal{L}_d+\\lambda_g\\mathcal{L}_g$ of the outputs of a `PRPModel` (equation 4); `parts` holds `loss_d` and `loss_g` of the last batch, (n,)"
+    "Loss of a `PRPModel`, $\\lambda_d\\mathcal{L}_d+\\lambda_g\\mathcal{L}_g$ (equation 4)"
     def __init__(self,
-        heads:tuple=('rate','recon'), # As the model has them
+        heads:tuple=('rate','recon'), # Heads of the model
         lambda_d:float=.1, # Weight of the classification, $\lambda_d$
         lambda_g:float=1., # Weight of the reconstruction, $\lambda_g$
         reduction:str='mean', # 'mean' over the batch, or 'none'
     ): self.heads,self.lambda_d,self.lambda_g,self.reduction,self.parts = heads,lambda_d,lambda_g,reduction,{}
 
     def __call__(self,
-        pred:tuple, # What the model gave
+        pred:tuple, # Outputs of the model
         rate:Tensor, # (n,) index of the playback rate
         G:Tensor, # Target (n,3,t,h,w)
         M:Tensor, # Motion attention (n,1,t,h,w)
-    )->Tensor: # Scalar, or (n,) where `reduction` is 'none'
-        "The loss of a batch"
+    )->Tensor: # Scalar, or (n,) if `reduction` is 'none'
+        "Loss of a batch"
         out,self.parts,loss = dict(zip(self.heads, pred)),{},0
         if 'rate' in out:
             loss_d = F.cross_entropy(out['rate'], rate, reduction='none')
@@ -67,9 +67,9 @@ class PRPLoss:
         return tuple(fs[h](o) for h,o in zip(self.heads, pred))
 
     def activation(self, pred):
-        "Probabilities of the rates; the reconstruction as it is"
+        "Rate probabilities, and the unchanged reconstruction"
         return self._each(pred, rate=lambda o: o.softmax(-1), recon=lambda o: o)
 
     def decodes(self, pred):
-        "The likeliest rate; the reconstruction, in 0..1"
+        "Most likely rates, and the reconstruction in 0..1"
         return self._each(pred, rate=lambda o: o.argmax(-1), recon=lambda o: o.clamp(0, 1))

@@ -1,4 +1,4 @@
-"""How well rates are told, how well frames are rebuilt, and the parts of the loss
+"""Rate accuracy, quality of the reconstruction, and the parts of the loss
 
 Docs: https://prp-fastai.github.io/prp_fastai/metrics.html.md"""
 
@@ -15,8 +15,8 @@ def rate_accuracy(
     pred:tuple, # Outputs of the model, logits (n,C) first
     rate:Tensor, # (n,) index of the rate
     *others # G and M
-)->Tensor: # Share told, 0..1
-    "Share of clips whose playback rate is told (table 1)"
+)->Tensor: # Accuracy, 0..1
+    "Share of correctly predicted playback rates (table 1)"
     return (pred[0].argmax(-1)==rate).float().mean()
 
 # %% ../nbs/21_metrics.ipynb #3ef47bf5
@@ -26,14 +26,14 @@ def psnr(
     G:Tensor, # Target (n,3,t,h,w) in 0..1
     *others # M
 )->Tensor: # Decibels
-    "Peak signal-to-noise ratio of each reconstruction, the mean over the batch"
+    "Mean peak signal-to-noise ratio of the reconstructions"
     return (-10*(pred[-1].clamp(0,1)-G).square().mean((1,2,3,4)).log10()).mean()
 
 # %% ../nbs/21_metrics.ipynb #2f1d641f
 class LossPart(AvgMetric):
-    "Average of one part of `PRPLoss` over all items: `loss_d` or `loss_g`, unweighted"
+    "Average of one unweighted part of `PRPLoss`"
     def __init__(self,
-        part:str, # Name in the loss's `parts`
+        part:str, # 'loss_d' or 'loss_g'
     ): self.part = part
     def accumulate(self, learn):
         values = learn.loss_func.parts[self.part]

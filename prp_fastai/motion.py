@@ -1,4 +1,4 @@
-"""Where a video moves, as weights for its reconstruction: equation 3, one step a cell
+"""Motion as weights for the reconstruction: equation 3, one step per cell
 
 Docs: https://prp-fastai.github.io/prp_fastai/motion.html.md"""
 
@@ -17,7 +17,7 @@ from torch import Tensor
 def frame_difference(
     R:Tensor, # Raw frames (c,t,h,w), `uint8` in 0..255 or float in 0..1
 )->Tensor: # (1,t-1,h,w), squared difference of intensities in 0..1, mean over channels
-    "Difference of adjacent frames, $D^t=|R^t-R^{t+1}|^2$ (equation 3, step 1)"
+    "Differences of adjacent frames, $|R^t-R^{t+1}|^2$ (equation 3, step 1)"
     x = R if R.is_floating_point() else R.float()/255
     return (x[:,1:]-x[:,:-1]).square().mean(0, keepdim=True)
 
@@ -25,7 +25,7 @@ def frame_difference(
 def pool_window(
     size:int, # Side of the crop in pixels
 )->tuple: # (kernel, stride)
-    "Kernel and stride of the pooling in space: 28 and 7 at 112 pixels (section 4.1), in proportion elsewhere"
+    "Spatial pooling kernel and stride, in proportion to 28 and 7 at 112 pixels (section 4.1)"
     return max(1, size//4), max(1, size//16)
 
 # %% ../nbs/04_motion.ipynb #47b63a74
@@ -33,7 +33,7 @@ def pooled_difference(
     R:Tensor, # Raw frames (c,s*l,h,w), `uint8` in 0..255 or float in 0..1
     l:int=16, # Frames in a clip: each `l` raw frames are one block
 )->Tensor: # (1,s,h',w') in float; h',w' of 13 at 112 pixels
-    "Frame differences, averaged over blocks of time and windows of space, $\\mathcal{P}(\\mathcal{D}(R))$ (equation 3, steps 1 and 2)"
+    "Pooled frame differences, $\\mathcal{P}(\\mathcal{D}(R))$ (equation 3, steps 1 and 2)"
     c,_,h,w = R.shape
     d = torch.stack([b.float().diff(dim=1).square_().sum((0,1)) for b in R.split(l, 1)])
     if not R.is_floating_point(): d /= 255**2
@@ -45,10 +45,10 @@ def activate(
     P:Tensor, # Pooled differences of a batch, (n,1,s,h',w')
     low:float=.8, # $\lambda_1$
     high:float=2., # $\lambda_2$
-    norm:str='clip', # One minimum and maximum a 'clip', or a 'block' of it and channel
-    eps:float=0., # Added above and below the fraction bar
-)->Tensor: # Of the shape of `P`, in [low,high]; 1 where nothing moves
-    "Spread each clip's pooled differences over [`low`,`high`], $\\mathcal{A}$ (equation 3, step 3; section 4.1)"
+    norm:str='clip', # Minimum and maximum per 'clip', or per 'block' and channel
+    eps:float=0., # Added to numerator and denominator
+)->Tensor: # Of the shape of `P`, in [low,high]; 1 if nothing moves
+    "Rescale pooled differences to [`low`,`high`], $\\mathcal{A}$ (equation 3, step 3; section 4.1)"
     dims = {'clip': (1,2,3,4), 'block': (3,4)}[norm]
     lo,hi = P.amin(dims, keepdim=True),P.amax(dims, keepdim=True)
     moves = (hi-lo>1e-10).any(1, keepdim=True)
@@ -60,7 +60,7 @@ def upsample(
     size:tuple, # (frames, height, width) of the target
     time_interp:str='trilinear', # 'trilinear', or 'blockwise' for steps in time from block to block
 )->Tensor: # (n,1,*size)
-    "Tri-linear up-sampling to the target's size, $\\mathcal{U}$ (equation 3, step 4)"
+    "Trilinear upsampling to the target's size, $\\mathcal{U}$ (equation 3, step 4)"
     if time_interp=='blockwise':
         A = F.interpolate(A, size=(A.shape[2], *size[1:]), mode='trilinear', align_corners=False)
         return F.interpolate(A, size=tuple(size))
@@ -69,11 +69,11 @@ def upsample(
 # %% ../nbs/04_motion.ipynb #134a74e0
 def motion_attention(
     P:Tensor, # Pooled differences of a batch, (n,1,S,h',w'), S at least the largest rate in it
-    s:Tensor, # (n,) sampling interval of each clip: how many of its blocks count
+    s:Tensor, # (n,) sampling interval of each clip: how many of its blocks are used
     size:tuple, # (frames, height, width) of the target
-    weigh=None, # Pooled differences of clips at one rate (n,1,s,h',w'), size -> their attention; `activate` and `upsample` where None
-)->Tensor: # M: (n,1,*size) in [0.8,2], 1 where a clip does not move
-    "Motion attention of a batch from its pooled differences, $\\mathcal{U}(\\mathcal{A}(P))$ (equation 3)"
+    weigh=None, # (n,1,s,h',w') at one rate, size -> attention (default: `activate`, then `upsample`)
+)->Tensor: # M: (n,1,*size) in [0.8,2], 1 if a clip does not move
+    "Motion attention of a batch, $\\mathcal{U}(\\mathcal{A}(P))$ (equation 3)"
     M = P.new_empty((len(P), P.shape[1], *size))
     for rate in s.unique().tolist():
         of = s==rate
@@ -84,12 +84,13 @@ def motion_attention(
 def block_difference(
     R:Tensor, # Raw frames (c,s*l,h,w), `uint8` in 0..255 or float in 0..1
     l:int=16, # Frames in a block
-    n:int=4, # Frames of a block that are compared, evenly spaced
-    per_channel:bool=True, # A map for each channel, or their mean?
+    n:int=4, # Frames of a block that are compared, evenly spaced: 0, 5, 10 and 15 of 16
+    per_channel:bool=True, # One map per channel, or their mean?
 )->Tensor: # (c or 1,s,h',w')
-    "Mean squared difference of `n` frames of each block, 0, 5, 10 and 15 of 16 where `n` is 4, averaged over windows of space (the authors' code)"
+    "Pooled squared differences of `n` frames per block (the authors' code)"
     c,t,h,w = R.shape
-    x = (R if R.is_floating_point() else R.float()/255).reshape(c, t//l, l, h, w)[:,:,torch.linspace(0, l-1, n).round().long()]
+    x = (R if R.is_floating_point() else R.float()/255).reshape(c, t//l, l, h, w)
+    x = x[:,:,torch.linspace(0, l-1, n).round().long()]
     P = F.avg_pool2d((x[:,:,1:]-x[:,:,:-1]).square().mean(2), *pool_window(min(h, w)))
     return P if per_channel else P.mean(0, keepdim=True)
 
@@ -100,7 +101,7 @@ def gauss_attention(
     low:float=.8, # $\lambda_1$
     high:float=2., # $\lambda_2$
 )->Tensor: # (n,c,*size) in [low,high]
-    "A Gaussian bump, an eighth of the side wide, on each block's most moving window (the authors' first commit)"
+    "Gaussian bump on each block's most moving window (the authors' first commit)"
     n,c,s,h,w = P.shape
     kernel,stride = pool_window(min(size[1:]))
     best = h*w-1-P.mean(1).flatten(2).flip(-1).argmax(-1)
@@ -114,23 +115,25 @@ def gauss_attention(
 
 # %% ../nbs/04_motion.ipynb #850e6d0f
 class MotionAttention:
-    "How pixels are weighed: `pool` makes the pooled differences of one item, a call the attention of a batch of them. Raises `ValueError` for a choice there is not"
+    "Turns frames into pixel weights. Raises `ValueError` for an unknown option"
     def __init__(self,
-        attn:str='dpau', # 'dpau' as the paper, 'gauss' as the authors' first commit, or None: all pixels weigh 1
-        diff:str='adjacent', # Frames that are compared: 'adjacent', or 'sparse4', four of a block
-        norm:str='clip', # One minimum and maximum a 'clip', or a 'block' of it and channel
-        per_channel:bool=False, # A map for each colour?
-        time_interp:str='trilinear', # Up-sampling in time: 'trilinear', or 'blockwise' in steps
-        eps:float=0., # Added above and below the fraction bar of the activation
+        attn:str='dpau', # 'dpau' (the paper), 'gauss' (the authors' first commit), or None: all weights are 1
+        diff:str='adjacent', # Frames that are compared: 'adjacent', or 'sparse4', four per block
+        norm:str='clip', # Minimum and maximum per 'clip', or per 'block' and channel
+        per_channel:bool=False, # One map per colour channel?
+        time_interp:str='trilinear', # Upsampling in time: 'trilinear', or 'blockwise' in steps
+        eps:float=0., # Added to numerator and denominator of the activation
     ):
-        for k,v,ok in (('attn',attn,('dpau','gauss',None)), ('diff',diff,('adjacent','sparse4')), ('norm',norm,('clip','block')), ('time_interp',time_interp,('trilinear','blockwise'))):
+        for k,v,ok in (('attn',attn,('dpau','gauss',None)), ('diff',diff,('adjacent','sparse4')),
+                       ('norm',norm,('clip','block')), ('time_interp',time_interp,('trilinear','blockwise'))):
             if v not in ok: raise ValueError(f'{k} must be one of {ok}, got {v!r}')
-        self.attn,self.diff,self.norm,self.per_channel,self.time_interp,self.eps = attn,diff,norm,per_channel,time_interp,eps
+        self.attn,self.diff,self.norm,self.eps = attn,diff,norm,eps
+        self.per_channel,self.time_interp = per_channel,time_interp
 
     def pool(self,
         R:Tensor, # Raw frames (c,s*l,h,w), `uint8` in 0..255 or float in 0..1
         l:int=16, # Frames in a clip
-    )->Tensor: # (1,s,h',w'), or (c,s,h',w') where `per_channel`
+    )->Tensor: # (1,s,h',w'), or (c,s,h',w') if `per_channel`
         "Pooled differences of one item"
         if self.diff=='adjacent' and not self.per_channel: return pooled_difference(R, l)
         return block_difference(R, l, 4 if self.diff=='sparse4' else l, self.per_channel)

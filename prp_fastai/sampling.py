@@ -1,4 +1,4 @@
-"""Which frames make a clip at playback rate s, and which make the slower clip it has to become
+"""The frames of a clip at playback rate s, and of the slower clip to be reconstructed from it
 
 Docs: https://prp-fastai.github.io/prp_fastai/sampling.html.md"""
 
@@ -17,7 +17,7 @@ def span_len(
     s:int, # Sampling interval: the playback rate
     l:int=16, # Frames in a clip
 )->int: # Raw frames that X(s) spans
-    "Raw frames under a clip of `l` frames at rate `s`, $s\\,l$ (section 3.1)"
+    "Number of raw frames that a clip spans, $s\\,l$ (section 3.1)"
     return s*l
 
 def dilated_idxs(
@@ -25,7 +25,7 @@ def dilated_idxs(
     l:int=16, # Frames in the clip
     start:int=0, # Raw frame it starts at
 )->Tensor: # (l,) frame numbers
-    "Raw frame numbers of $X(s)$: every `s`-th frame from `start` (section 3.1)"
+    "Raw frame numbers of the clip $X(s)$ (section 3.1)"
     return start + s*torch.arange(l)
 
 # %% ../nbs/03_sampling.ipynb #1e989d25
@@ -33,8 +33,8 @@ def n_starts(
     n_frames:int, # Frames in the video
     s:int, # Sampling interval
     l:int=16, # Frames in a clip
-)->int: # 0 where the video is too short
-    "How many places a clip at rate `s` can start at"
+)->int: # 0 if the video is too short
+    "Number of possible starts of a clip at rate `s`"
     return max(0, n_frames-span_len(s, l)+1)
 
 def feasible_rates(
@@ -42,7 +42,7 @@ def feasible_rates(
     rates:tuple=(1,2,4,8), # The set S of the paper
     l:int=16, # Frames in a clip
 )->list: # Those of `rates` that fit
-    "The rates at which a video of `n_frames` has at least one clip"
+    "Rates at which a video has at least one clip"
     return [s for s in rates if n_starts(n_frames, s, l)]
 
 # %% ../nbs/03_sampling.ipynb #e8402e75
@@ -50,9 +50,9 @@ def length_chance(
     n_frames, # Frames in each video
     rates:tuple=(1,2,4,8), # The set S of the paper
     l:int=16, # Frames in a clip
-    short:str='feasible_rate', # What is done if a video is too short for a rate: 'feasible_rate', 'resample', 'loop' or 'leave_out'
+    short:str='feasible_rate', # Treatment of short videos: 'feasible_rate', 'resample', 'loop' or 'leave_out'
 )->float: # 0..1; nan if no video can be used
-    "Best accuracy of the rate that is possible from lengths alone"
+    "Best rate accuracy possible from video lengths alone"
     fits = np.array([[n_starts(n, s, l)>0 for s in rates] for n in n_frames], dtype=bool).reshape(-1, len(rates))
     fits = fits[fits[:,-1] if short=='leave_out' else fits[:,0]]
     if not len(fits): return float('nan')
@@ -66,7 +66,7 @@ def target_positions(
     r:int=2, # Reconstructing rate: how many times slower the target plays
     l:int=16, # Frames in the clip
 )->Tensor: # (r*l,) positions in raw frames from the start of the span, exact in binary fractions
-    "Where the frames of $V(s/r)$ stand between the raw frames (section 3.2, Ground-Truth)"
+    "Positions of the target's frames in the span (section 3.2, Ground-Truth)"
     return (torch.arange(r*l)*(s/r)).clamp(max=span_len(s, l)-1)
 
 # %% ../nbs/03_sampling.ipynb #a55d69b8
@@ -74,8 +74,8 @@ def sample_target(
     span:Tensor, # The raw frames of the clip's span, (c,s*l,h,w), `uint8` or float
     s:int, # Sampling interval of the clip
     r:int=2, # Reconstructing rate
-)->Tensor: # G: (c,r*l,h,w) of the same type, a view of `span` where `s`>=`r`; blended `uint8` frames are rounded
-    "The target $G$: the span played `r` times slower than $X(s)$, by linear interpolation where `r`>`s` (section 3.2, Ground-Truth)"
+)->Tensor: # G: (c,r*l,h,w), a view of `span` if `s`>=`r`, else interpolated linearly (`uint8` is rounded)
+    "Target $G$: the span played `r` times slower (section 3.2, Ground-Truth)"
     if s>=r: return span[:,::s//r]
     q = r//s
     G,left,right = span.repeat_interleave(q, 1),span[:,:-1].float(),span[:,1:].float()
@@ -89,18 +89,19 @@ def sample_clip(
     G:Tensor, # Target, (...,r*l,h,w)
     r:int=2, # Reconstructing rate of the target
 )->Tensor: # X: (...,l,h,w), a view of `G`
-    "The clip $X$ of which `G` is the slow-down: `G[::r]` in time"
+    "Clip $X$, whose slow-down is `G`: every `r`-th frame"
     return G[...,::r,:,:]
 
 # %% ../nbs/03_sampling.ipynb #3f6883b1
 def linspace_starts(
     n_frames:int, # Frames in the video
-    n_clips:int=10, # Clips; one is the first of the video
+    n_clips:int=10, # Clips; if 1, the first of the video
     s:int=1, # Sampling interval
     l:int=16, # Frames in a clip
-)->list: # `n_clips` frame numbers, ascending
-    "Where evenly spaced clips start: `int(i-s*l/2)` for i of `np.linspace(s*l/2, n_frames-s*l/2, n_clips)` (ten-clip protocol of VCOP and of PRP's code). Raises `ValueError` where none fits"
-    if not n_starts(n_frames, s, l): raise ValueError(f'{n_frames} frames are too few for a clip, which spans {span_len(s, l)}')
+)->list: # `n_clips` frame numbers, ascending: `int(i-s*l/2)` for each clip centre i
+    "Starts of evenly spaced clips (protocol of VCOP and PRP). Raises `ValueError` if none fits"
+    if not n_starts(n_frames, s, l):
+        raise ValueError(f'{n_frames} frames are too few for a clip, which spans {span_len(s, l)}')
     half = span_len(s, l)/2
     return [int(i-half) for i in np.linspace(half, n_frames-half, n_clips)]
 
@@ -109,9 +110,9 @@ def check_rates(
     rates, # The set S of sampling intervals
     recon_rate:int=2, # Reconstructing rate r
 )->tuple: # `rates`, as a tuple
-    "Raises `ValueError` unless `rates` are distinct powers of two up to 16, ascending, and `recon_rate` is 1, 2 or 4"
+    "Raise `ValueError` unless `rates` are ascending powers of two up to 16 and `recon_rate` is 1, 2 or 4"
     rates = tuple(rates)
     if not rates or list(rates)!=sorted(set(rates)) or not set(rates)<={1,2,4,8,16}:
-        raise ValueError(f'rates must be distinct powers of two from 1 to 16 in ascending order, as (1,2,4,8), got {rates}')
+        raise ValueError(f'rates must be ascending, distinct powers of two from 1 to 16, as (1,2,4,8), got {rates}')
     if recon_rate not in (1,2,4): raise ValueError(f'recon_rate must be 1, 2 or 4, got {recon_rate}')
     return rates

@@ -1,4 +1,4 @@
-"""C3D, R3D and R(2+1)D as the paper trains them, in any width; torchvision's by name; or your own
+"""The paper's C3D, R3D and R(2+1)D at any width, torchvision's networks by name, or your own
 
 Docs: https://prp-fastai.github.io/prp_fastai/models.encoders.html.md"""
 
@@ -18,11 +18,11 @@ def conv_bn_relu(
     ni:int, # Channels in
     nf:int, # Channels out
 )->nn.Sequential: # (n,ni,t,h,w) -> (n,nf,t,h,w)
-    "The C3D block: convolution 3x3x3 with bias, batch normalisation, ReLU (section 3.2, figure 3)"
+    "C3D block: convolution, batch normalisation, ReLU (section 3.2, figure 3)"
     return nn.Sequential(nn.Conv3d(ni, nf, 3, padding=1), nn.BatchNorm3d(nf), nn.ReLU(inplace=True))
 
 class C3D(nn.Sequential):
-    "Five stages of C3D blocks: (n,3,t,h,w) -> (n,512*width,t/8,h/16,w/16) (figure 3)"
+    "C3D: (n,3,t,h,w) -> (n,512*width,t/8,h/16,w/16) (figure 3)"
     def __init__(self,
         width:float=1., # Factor on the channels of every layer
     ):
@@ -51,11 +51,11 @@ def conv3d(
     stride:tuple=1, # Of the same form
     padding:tuple=0, # Of the same form
 )->nn.Conv3d: # (n,ni,t,h,w) -> (n,nf,t',h',w')
-    "Convolution without bias, `ks`, `stride` and `padding` in time and space"
+    "3-D convolution without bias"
     return nn.Conv3d(ni, nf, ks, stride=stride, padding=padding, bias=False)
 
 class ResidualBlock(nn.Module):
-    "Two convolutions and a shortcut: (n,ni,t,h,w) -> (n,nf,t/stride,h/stride,w/stride) (section 3.2, figure 3)"
+    "Two convolutions and a shortcut (section 3.2, figure 3)"
     def __init__(self,
         ni:int, # Channels in
         nf:int, # Channels out
@@ -65,7 +65,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1,self.bn1 = conv(ni, nf, (3,3,3), (stride,)*3, (1,1,1)),nn.BatchNorm3d(nf)
         self.conv2,self.bn2 = conv(nf, nf, (3,3,3), (1,1,1), (1,1,1)),nn.BatchNorm3d(nf)
-        self.shortcut = nn.Sequential() if stride==1 else nn.Sequential(conv(ni, nf, (1,1,1), (stride,)*3, (0,0,0)), nn.BatchNorm3d(nf))
+        self.shortcut = nn.Sequential()
+        if stride!=1: self.shortcut = nn.Sequential(conv(ni, nf, (1,1,1), (stride,)*3, (0,0,0)), nn.BatchNorm3d(nf))
 
     def forward(self, x):
         y = self.bn1(self.conv1(x)).relu()
@@ -73,7 +74,7 @@ class ResidualBlock(nn.Module):
 
 # %% ../../nbs/10_models.encoders.ipynb #f2be8ed8
 class R3D(nn.Sequential):
-    "A stem and four residual stages: (n,3,t,h,w) -> (n,512*width,t/8,h/16,w/16)"
+    "Stem and four residual stages: (n,3,t,h,w) -> (n,512*width,t/8,h/16,w/16)"
     def __init__(self,
         width:float=1., # Factor on the channels of every layer
         conv=conv3d, # Makes a convolution of (ni, nf, ks, stride, padding)
@@ -95,7 +96,7 @@ def r3d(
 
 # %% ../../nbs/10_models.encoders.ipynb #2c80fd9f
 class Conv2Plus1d(nn.Sequential):
-    "A convolution split into space and time, of as many parameters as the whole one"
+    "A convolution in space, then one in time"
     def __init__(self,
         ni:int, # Channels in
         nf:int, # Channels out
@@ -105,7 +106,8 @@ class Conv2Plus1d(nn.Sequential):
     ):
         (kt,kh,kw),(st,sh,sw),(pt,ph,pw) = ks,stride,padding
         mid = int(kt*kh*kw*ni*nf / (kh*kw*ni + kt*nf))
-        super().__init__(nn.Conv3d(ni, mid, (1,kh,kw), (1,sh,sw), (0,ph,pw), bias=False), nn.BatchNorm3d(mid), nn.ReLU(inplace=True),
+        super().__init__(nn.Conv3d(ni, mid, (1,kh,kw), (1,sh,sw), (0,ph,pw), bias=False),
+                         nn.BatchNorm3d(mid), nn.ReLU(inplace=True),
                          nn.Conv3d(mid, nf, (kt,1,1), (st,1,1), (pt,0,0), bias=False))
 
 def r2plus1d(
@@ -126,12 +128,13 @@ encoders = dict(c3d=c3d, r3d=r3d, r2plus1d=r2plus1d, **{o:_torchvision(o) for o 
 
 def create_encoder(
     arch, # Name in `encoders`, function of `width`, or module
-    width:float=1., # Factor on the channels of every layer, where `arch` is made here
+    width:float=1., # Factor on the channels of every layer; not used if `arch` is a module
 )->nn.Module: # (n,3,t,h,w) -> (n,c,t',h',w')
-    "The encoder that `arch` stands for. Raises `ValueError` for a name not in `encoders`"
+    "Make the encoder `arch`. Raises `ValueError` for an unknown name"
     if isinstance(arch, nn.Module): return arch
     if isinstance(arch, str):
-        if arch not in encoders: raise ValueError(f'no encoder {arch!r}; there are {", ".join(encoders)}, or pass a module')
+        if arch not in encoders:
+            raise ValueError(f'no encoder {arch!r}; there are {", ".join(encoders)}, or pass a module')
         arch = encoders[arch]
     return arch(width=width)
 
@@ -139,10 +142,12 @@ def create_encoder(
 def num_features(
     encoder:nn.Module, # (n,3,t,h,w) -> (n,c,t',h',w')
 )->int: # c
-    "Channels of the feature map that `encoder` gives. Raises `ValueError` where it is not 5-D"
+    "Channels of an encoder's output. Raises `ValueError` if it is not 5-D"
     if hasattr(encoder, 'num_features'): return encoder.num_features
     training,p = encoder.training,next(encoder.parameters())
     out = encoder.eval()(torch.zeros(1, 3, 16, 64, 64, device=p.device, dtype=p.dtype))
     encoder.train(training)
-    if getattr(out, 'ndim', 0)!=5: raise ValueError(f'an encoder must give a feature map (n,c,t,h,w), got {type(out).__name__} {tuple(getattr(out, "shape", ()))}')
+    if getattr(out, 'ndim', 0)!=5:
+        got = f'{type(out).__name__} {tuple(getattr(out, "shape", ()))}'
+        raise ValueError(f'an encoder must give a feature map (n,c,t,h,w), got {got}')
     return out.shape[1]

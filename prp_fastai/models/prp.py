@@ -1,4 +1,4 @@
-"""One encoder and two heads: tell the playback rate, and play the clip slower
+"""One encoder and two heads: predict the playback rate, and reconstruct the clip in slow motion
 
 Docs: https://prp-fastai.github.io/prp_fastai/models.prp.html.md"""
 
@@ -15,18 +15,20 @@ from .encoders import *
 
 # %% ../../nbs/11_models.prp.ipynb #45290ce6
 class RateHead(nn.Sequential):
-    "Classifier of the playback rate: features (n,c,t,h,w) -> logits (n,C) (section 3.2, Discriminative Perception)"
+    "Classifier of the playback rate: (n,c,t,h,w) -> (n,C) (section 3.2, Discriminative Perception)"
     def __init__(self,
         nf:int, # Channels of the features
         n_rates:int=4, # C: how many rates there are
         head_convs:bool=True, # A convolution first, as in the authors' code?
-    ): super().__init__(conv_bn_relu(nf, nf) if head_convs else nn.Identity(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(nf, n_rates))
+    ): super().__init__(conv_bn_relu(nf, nf) if head_convs else nn.Identity(),
+                        nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(nf, n_rates))
 
 # %% ../../nbs/11_models.prp.ipynb #56aecac0
-finals = dict(bn_relu=lambda: (nn.BatchNorm3d(3), nn.ReLU(inplace=True)), sigmoid=lambda: (nn.Sigmoid(),), linear=lambda: ())
+finals = dict(bn_relu=lambda: (nn.BatchNorm3d(3), nn.ReLU(inplace=True)),
+              sigmoid=lambda: (nn.Sigmoid(),), linear=lambda: ())
 
 class Decoder(nn.Module):
-    "Reconstruction: features (n,c,t,h,w) -> video (n,3,8*r*t,16*h,16*w), cut or scaled to a given size (section 3.2, Generative Perception)"
+    "Reconstruction: (n,c,t,h,w) -> (n,3,8*r*t,16*h,16*w), cropped or resized (section 3.2, Generative Perception)"
     def __init__(self,
         nf:int, # Channels of the features
         recon_rate:int=2, # r: how many times slower the reconstruction plays
@@ -38,7 +40,8 @@ class Decoder(nn.Module):
         def up(ni, stride=(2,2,2)): return nn.ConvTranspose3d(ni, ni, stride, stride=stride)
         a,b,c = (max(1, nf//o) for o in (2,4,8))
         self.layers = nn.Sequential(conv_bn_relu(nf, nf) if head_convs else nn.Identity(),
-            up(nf), conv_bn_relu(nf, a), up(a), conv_bn_relu(a, b), up(b), conv_bn_relu(b, c), up(c, (recon_rate,2,2)), nn.Sequential(nn.Conv3d(c, 3, 3, padding=1), *finals[final]()))
+            up(nf), conv_bn_relu(nf, a), up(a), conv_bn_relu(a, b), up(b), conv_bn_relu(b, c), up(c, (recon_rate,2,2)),
+            nn.Sequential(nn.Conv3d(c, 3, 3, padding=1), *finals[final]()))
         self.recon_rate = recon_rate
 
     def forward(self, features, size):
@@ -48,7 +51,7 @@ class Decoder(nn.Module):
 
 # %% ../../nbs/11_models.prp.ipynb #fc7ea3c0
 class PRPModel(nn.Module):
-    "An encoder and the heads of playback rate perception: (n,3,l,h,w) -> one output a head (figure 2)"
+    "Encoder and heads: (n,3,l,h,w) -> one output per head (figure 2)"
     def __init__(self,
         encoder, # Module, function or name, as `create_encoder` takes it
         n_rates:int=4, # C: how many rates there are
@@ -59,7 +62,8 @@ class PRPModel(nn.Module):
         head_convs:bool=True, # A convolution before each head, as in the authors' code?
     ):
         super().__init__()
-        if not heads or not set(heads)<={'rate','recon'}: raise ValueError(f"heads must be of 'rate' and 'recon', got {heads}")
+        if not heads or not set(heads)<={'rate','recon'}:
+            raise ValueError(f"heads must be of 'rate' and 'recon', got {heads}")
         self.encoder = create_encoder(encoder, width)
         nf = num_features(self.encoder)
         self.heads = tuple(o for o in ('rate','recon') if o in heads)
