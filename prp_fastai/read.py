@@ -11,11 +11,12 @@ __all__ = ['VideoError', 'write_video', 'FrameIndex', 'VideoReader', 'TensorChro
 # %% ../nbs/01_read.ipynb #feb2fcdc
 from fastai.data.all import *
 from .core import *
-from bisect import bisect
+from bisect import bisect,bisect_left
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-import av
+import av,zlib
+from av.stream import Disposition
 from av.video.reformatter import ColorRange,Colorspace,VideoReformatter
 
 # %% ../nbs/01_read.ipynb #8239c974
@@ -58,25 +59,14 @@ def write_video(
 
 # %% ../nbs/01_read.ipynb #323d5297
 class FrameIndex:
-    "Presentation times of a stream's frames, and those of them at which decoding can start"
+    "Presentation times of a stream's frames, and those at which decoding can start"
     def __init__(self,
-        pts:list, # Time of each frame shown, ascending, in units of the stream's time base
-        keys:list, # Times of the key frames, ascending
+        pts:list, # Time of each frame, ascending, in units of the stream's time base
+        keys:list, # Those from which decoding gives the same frames as from the beginning
+        skip:bool=True, # May frames that no other is made from be skipped on the way? Not if packets are missing
     ): store_attr()
     def __len__(self): return len(self.pts)
     def key_of(self, i): return bisect(self.keys, self.pts[i])-1
-
-    @classmethod
-    def of(cls, container, stream):
-        "The index of `stream` from one pass over its packets, or None where they do not tell"
-        packets = [p for p in container.demux(stream) if p.size]
-        shown = [p.pts for p in packets if not p.is_discard]
-        reordered = stream.codec_context.has_b_frames and container.format.name=='avi'
-        if reordered or not shown or None in shown or len(set(shown))<len(shown): return None
-        if stream.codec_context.name=='mpeg4' and min(p.size for p in packets)<32:
-            container.seek(0, stream=stream)
-            shown = [f.pts for f in container.decode(stream)]
-        return cls(sorted(shown), sorted(p.pts for p in packets if p.is_keyframe and p.pts is not None))
 
 # %% ../nbs/01_read.ipynb #6bf23458
 def _pack(xs):
@@ -94,36 +84,44 @@ def _unpack(text):
 @patch
 def to_text(self:FrameIndex)->str:
     "One line that `FrameIndex.from_text` reads"
-    return f'{_pack(self.pts)} {_pack(self.keys)}'
+    return f'{_pack(self.pts)} {_pack(self.keys)}' + ('' if self.skip else ' all')
 
 @patch(cls_method=True)
 def from_text(cls:FrameIndex,
     text:str, # What `to_text` gave
 ):
     "The index in `text`"
-    return cls(*map(_unpack, text.split(' ')))
+    pts,keys,*every = text.split(' ')
+    return cls(_unpack(pts), _unpack(keys), not every)
 
 # %% ../nbs/01_read.ipynb #3ea43310
+def _film(streams):
+    "The stream that FFmpeg calls best, if it is neither a cover nor a single picture beside a film; else the largest that is neither"
+    video = [s for s in streams.video if not s.disposition & Disposition.attached_pic]
+    films = [s for s in video if s.frames!=1] or video
+    best = streams.best('video')
+    return best if best in films else max(films, key=lambda s: s.width*s.height, default=None)
+
+# %% ../nbs/01_read.ipynb #377fd469
 class VideoReader:
     "The frames of the video at `path`, by number. A context manager. Raises `VideoError`"
     def __init__(self,
         path, # File to open
-        known=None, # Text of its `FrameIndex`, or its number of frames where it has none; found out where None
+        known=None, # Text of its `FrameIndex`, or its number of frames if it has none; None: decode it to find out
     ):
-        self.path,self.scaler = Path(path),VideoReformatter()
+        self.path,self.scaler,self.matrix = Path(path),VideoReformatter(),None
         with _errors_of(path):
             if self.path.exists() and not self.path.is_file(): raise ValueError('it is not a file')
             if self.path.stat().st_size==0: raise ValueError('the file is empty')
             self._open()
-            if isinstance(known, str): self.index = FrameIndex.from_text(known)
-            else: self.index = None if known else FrameIndex.of(self.container, self.stream)
-            self.n_frames = len(self.index) if self.index else known or sum(1 for _ in self._decode())
-        if self.n_frames==0: raise VideoError(path, 'no frame can be decoded')
+            if known is None: self._learn()
+            else: self.index,self.n_frames = (FrameIndex.from_text(known),None) if isinstance(known, str) else (None,known)
+            if self.index: self.n_frames = len(self.index)
 
     def _open(self):
-        self.container = av.open(str(self.path))
-        if not self.container.streams.video: raise ValueError('it has no video stream')
-        self.stream = self.container.streams.video[0]
+        self.container = av.open(f'file:{self.path}')
+        self.stream = _film(self.container.streams)
+        if self.stream is None: raise ValueError('it has no video stream')
         if self.stream.codec_context is None: raise ValueError('no decoder knows its codec')
         self.stream.codec_context.thread_count = 1
 
@@ -133,17 +131,29 @@ class VideoReader:
 
 # %% ../nbs/01_read.ipynb #a57a6830
 @patch
-def _decode(self:VideoReader, pts=None, wanted=None):
-    "Frames as they are shown, from the key frame at `pts` on, or from the first; those before `wanted` that no other is made from are passed over"
+def _packets(self:VideoReader):
+    "Packets of the stream, up to the end or to where the file cannot be read any further; None says so"
+    try: yield from (p for p in self.container.demux(self.stream) if p.size or p.pts is None)
+    except av.FFmpegError as e:
+        self.faults.append(e)
+        yield None
+
+@patch
+def _decode(self:VideoReader, pts=None, wanted=None, seen=noop):
+    "Yield frames in display order, from the key frame at `pts` or from the beginning. Skip non-reference frames before `wanted`"
+    self.faults = []
     if pts is None:
         self.container.close()
         self._open()
     else: self.container.seek(pts, stream=self.stream)
     context,skipping = self.stream.codec_context,None
-    for packet in self.container.demux(self.stream):
-        before = wanted is not None and packet.pts is not None and packet.pts<wanted
+    for packet in self._packets():
+        before = wanted is not None and packet is not None and packet.pts is not None and packet.pts<wanted
         if before!=skipping: context.skip_frame,skipping = 'NONREF' if before else 'DEFAULT',before
-        yield from packet.decode()
+        seen(packet)
+        try: frames = context.decode() if packet is None else packet.decode()
+        except av.FFmpegError as e: self.faults.append(e)
+        else: yield from frames
 
 @patch
 def _pick(self:VideoReader, idxs, frames):
@@ -157,13 +167,87 @@ def _pick(self:VideoReader, idxs, frames):
         if (nxt:=next(want, None)) is None: return
         pts,i = nxt
 
+# %% ../nbs/01_read.ipynb #416a9592
+def _rows(frame, i=0):
+    "Plane `i` of `frame`, without what pads its rows"
+    parts,plane = frame.format.components,frame.planes[i]
+    kind = np.uint16 if parts[0].bits>8 else np.uint8
+    packed = all(o.plane==0 for o in parts)
+    n = plane.width*frame.format.padded_bits_per_pixel//8//kind().itemsize if packed else plane.width*sum(o.plane==i for o in parts)
+    return np.frombuffer(plane, np.uint8).reshape(plane.height, -1).view(kind)[:,:n]
+
+def _checksum(frame):
+    "A number that tells frames apart"
+    sums = [zlib.crc32(np.ascontiguousarray(_rows(frame, i))) for i in range(len(frame.planes))]
+    return frame.format.name,frame.width,frame.height,*sums
+
+def _even(times):
+    "Whether `times` ascend in equal steps, but for rounding"
+    steps = np.diff(times)
+    return not len(steps) or steps.max()-steps.min()<=1
+
+# %% ../nbs/01_read.ipynb #8eb53134
+@patch
+def _shows(self:VideoReader, packet):
+    "Whether `packet` should give a frame: VP8 has some for reference only, MPEG-4 some of a few bytes that mean nothing new"
+    name = self.stream.codec_context.name
+    if name=='vp8': return bool(bytes(packet)[0]&16)
+    return not packet.is_discard and not (name=='mpeg4' and packet.size<32)
+
+@patch
+def _learn(self:VideoReader):
+    "Decode all frames: their index, the number of packets `n_lost` that gave none, and of frames `n_same` that repeat the one before"
+    keys,times,sums,last,self.n_same = [],[],{},None,0
+    n_shown = 0
+    def seen(packet):
+        nonlocal n_shown
+        if packet is None or not packet.size: return
+        n_shown += self._shows(packet)
+        if packet.is_keyframe and packet.pts is not None: keys.append(packet.pts)
+    for f in self._decode(seen=seen):
+        if f.key_frame: sums[f.pts] = _checksum(f)
+        rows = _rows(f)[::4,::4].astype(np.int16)
+        self.n_same += last is not None and rows.shape==last.shape and np.abs(rows-last).mean()<.1
+        last = rows
+        times.append(f.pts)
+    self.n_frames,self.n_lost,faults = len(times),max(0, n_shown-len(times)),self.faults
+    if not times: raise ValueError(f'no frame can be decoded{": " if faults else ""}{faults[0].strerror if faults else ""}')
+    told = None not in times and all(a<b for a,b in zip(times, times[1:]))
+    reordered = self.stream.codec_context.has_b_frames and self.container.format.name=='avi'
+    sound = not faults and not self.n_lost and self.container.format.name!='mpeg' and told and _even(times)
+    self.index = FrameIndex(times, self._keys(times, keys, sums, sound), sound) if told and not reordered else None
+    self.faults = faults
+
+# %% ../nbs/01_read.ipynb #2baad5ea
+@patch
+def _same(self:VideoReader, want, sums):
+    "Whether decoding from the time `want[0]` gives frames at the times `want`, with these checksums"
+    try: return all(f and f.pts==t and _checksum(f)==sums[t] for t,f in itertools.zip_longest(want, self._from(want)))
+    except av.FFmpegError: return False
+
+@patch
+def _from(self:VideoReader, want):
+    "As many frames as `want`, decoded from the first time in it"
+    return itertools.islice((f for f in self._decode(want[0]) if f.pts is None or f.pts>=want[0]), len(want))
+
+@patch
+def _keys(self:VideoReader, times, keys, sums, sound):
+    "Those of `keys` from which decoding gives the frames with these checksums: the key frame, or all up to the next one if the file is not `sound`"
+    if not sound: sums = {f.pts: _checksum(f) for f in self._decode()}
+    good,end = [],len(times)
+    for k in sorted(set(keys) & set(times) & set(sums), reverse=True):
+        i = bisect_left(times, k)
+        if self._same(times[i:i+1 if sound else end], sums): good,end = [k]+good,i
+    return good
+
 # %% ../nbs/01_read.ipynb #618828eb
 @patch
 def _runs(self:VideoReader, idxs):
     "Split ascending `idxs` where jumping to a key frame saves decoding"
     runs = [[idxs[0]]]
     for a,b in zip(idxs, idxs[1:]):
-        if self.index.keys and self.index.keys[self.index.key_of(b)]>self.index.pts[a+1]: runs.append([b])
+        jump = self.index.key_of(b)>self.index.key_of(a) and (not self.index.skip or self.index.keys[self.index.key_of(b)]>self.index.pts[a+1])
+        if jump: runs.append([b])
         else: runs[-1].append(b)
     return runs
 
@@ -177,7 +261,8 @@ def _find(self:VideoReader, idxs):
     for run in self._runs(idxs):
         k = self.index.key_of(run[0])
         found = 0
-        for found,o in enumerate(self._pick(run, self._decode(self.index.keys[k], self.index.pts[run[0]])) if k>=0 else (), 1): yield o
+        frames = self._decode(self.index.keys[k], self.index.pts[run[0]] if self.index.skip else None) if k>=0 else ()
+        for found,o in enumerate(self._pick(run, frames), 1): yield o
         if found<len(run): yield from self._pick(run[found:], self._decode())
 
 @patch
