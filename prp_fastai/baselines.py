@@ -16,7 +16,7 @@ from .transforms import *
 from .block import *
 from .losses import *
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import recall_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from collections import defaultdict
@@ -47,21 +47,23 @@ def what_failed(
     loss_g:float=None, # m-MSE in validation; None without a decoder
 )->str: # '' if all heads have learned something
     "Which heads of a run have learned nothing, and what to change"
-    said,n = [],len(dls.valid_ds)
+    said,n = {},len(dls.valid_ds)
     if accuracy is not None:
         p = rate_chance(dls)
-        if accuracy <= p + 2*math.sqrt(p*(1-p)/n): said.append(f'a rate accuracy of {accuracy:.3f} on {n} clips is within noise of {p:.3f}, which the lengths of the videos give')
+        if accuracy <= p + 2*math.sqrt(p*(1-p)/n):
+            said['rate head'] = f'an accuracy of {accuracy:.3f} on {n} clips is within noise of {p:.3f}, which the lengths of the videos give'
     if loss_g is not None:
         floor = recon_baselines(dls.valid)['one colour']
-        if loss_g >= .95*floor: said.append(f'a loss_g of {loss_g:.4f} is that of one constant colour ({floor:.4f})')
-    return f'Nothing was learned: {"; ".join(said)}. Train for more epochs, with preset small, or on more or longer videos.' if said else ''
+        if loss_g >= .95*floor: said['decoder'] = f'a loss_g of {loss_g:.4f} is no better than one constant colour ({floor:.4f})'
+    if not said: return ''
+    return f'Nothing was learned by the {" and the ".join(said)}: {"; ".join(said.values())}. Train for more epochs, with preset small, or on more or longer videos.'
 
 # %% ../nbs/25_baselines.ipynb #058ab310
 def _block_edges(x):
-    "Steps of brightness (t,h,w) between blocks of 8 pixels in the last dimension, relative to those within"
+    "How many times larger (as a logarithm) steps of brightness (t,h,w) are between blocks of 8 pixels than within, along the last dimension"
     steps = x.diff(dim=2).abs().mean(1)
     meet = torch.arange(steps.shape[1])%8==7
-    return (steps[:,meet].mean(1)+.1)/(steps[:,~meet].mean(1)+.1)
+    return ((steps[:,meet].mean(1)+.1)/(steps[:,~meet].mean(1)+.1)).log()
 
 def clip_cues(
     clip:Tensor, # `uint8` (3,t,h,w), at the size of the file
@@ -73,12 +75,19 @@ def clip_cues(
             'block edges': ((_block_edges(x)+_block_edges(x.mT))/2).mean().item()}
 
 # %% ../nbs/25_baselines.ipynb #393fea4e
-def _cues_of(rated, files):
-    "Cues of one clip of each of `files`, and the numbers of their rates"
+def _scored(true, pred):
+    "Accuracy if each rate counts the same, that of knowing nothing, and the standard error of the latter"
+    rates,n = np.unique(true, return_counts=True)
+    p = 1/len(n)
+    return dict(accuracy=recall_score(true, pred, labels=rates, average='macro', zero_division=0), chance=p, error=p*math.sqrt(p*(1-p)*(1/n).sum()))
+
+def _cues_of(rated, files, n, draws):
+    "Cues of `n` clips of `files`, at most `draws` of each, and the numbers of their rates"
     native = copy(rated)
     native.reader,native.read_size,native.crop,native.yuv = VideoReader,None,None,False
-    rows,ks = [],[]
-    for o in _progress(files, len(files)):
+    files = L(files)[np.linspace(0, len(files)-1, min(n, len(files))).astype(int)]
+    rows,ks,clips = [],[],[*itertools.product(range(draws), files)][:n]
+    for native.seed,o in _progress(clips, len(clips)):
         span,k = native((Path(o),), split_idx=1)
         rows.append(clip_cues(span[:,::rated.rates[k]]))
         ks.append(int(k))
@@ -86,18 +95,18 @@ def _cues_of(rated, files):
 
 def cue_accuracies(
     dls:PRPDataLoaders, # Videos of a run
-    n:int=300, # At most so many videos of training, and of validation
-)->pd.Series: # By cue, 0..1
-    "Accuracy of a linear model that has one cue alone; each rate counts the same"
-    rated = item_tfm(dls, PlaybackRate)
-    (X,y),(Xv,yv) = (_cues_of(rated, L(ds.items)[np.linspace(0, len(ds)-1, min(n, len(ds))).astype(int)]) for ds in (dls.train_ds, dls.valid_ds))
-    def score(k): return balanced_accuracy_score(yv, make_pipeline(StandardScaler(), LogisticRegression(class_weight='balanced', max_iter=1000)).fit(X[[k]], y).predict(Xv[[k]]))
-    return pd.Series({k: score(k) for k in X} if len(set(y))>1 else {}, name='accuracy')
+    n:int=300, # At most so many clips of training, and of validation
+    draws:int=4, # At most so many clips of each video
+)->pd.DataFrame: # By cue: `accuracy`, `chance` and `error` of that, 0..1
+    "Accuracy of a linear model that has one cue alone"
+    (X,y),(Xv,yv) = (_cues_of(item_tfm(dls, PlaybackRate), ds.items, n, draws) for ds in (dls.train_ds, dls.valid_ds))
+    def linear(k): return make_pipeline(StandardScaler(), LogisticRegression(class_weight='balanced', max_iter=1000)).fit(X[[k]], y).predict(Xv[[k]])
+    return pd.DataFrame({k: _scored(yv, linear(k)) for k in X} if len(set(y))>1 else {}).T
 
 # %% ../nbs/25_baselines.ipynb #74fa8cd9
 def _frozen(x): return x[:,:,x.shape[2]//2,None].expand_as(x)
 def _generator(): return torch.Generator().manual_seed(0)
-def _shuffled(x, rng=None):
+def _shuffled(x):
     rng = _generator()
     return torch.stack([o[:,torch.randperm(o.shape[1], generator=rng)] for o in x])
 def _noisy(x): return (x + .01*torch.randn(x.shape, generator=_generator()).to(x)).clamp(0, 1)
@@ -111,48 +120,51 @@ def _reencoded(x):
 
 altered = {'as they are': noop, 'one frame': _frozen, 'shuffled frames': _shuffled, 're-encoded': _reencoded, 'noisy': _noisy}
 
+# %% ../nbs/25_baselines.ipynb #f6c82777
 @torch.no_grad()
 def altered_accuracies(
     learn:Learner, # From `prp_learner`, with a rate head
     draws:int=4, # Clips of each video of validation
-)->pd.Series: # By kind of clip, 0..1
-    "Accuracy on clips of validation that were changed (`altered`); each rate counts the same"
+)->pd.DataFrame: # By kind of clip: `accuracy`, `chance` and `error` of that, 0..1
+    "Accuracy on clips of validation that were changed (`altered`)"
     model,rated,said = get_model(learn.model),item_tfm(learn.dls, PlaybackRate),defaultdict(list)
     if 'rate' not in model.heads: raise ValueError('this model has no rate head')
     modes,seed = [(m,m.training) for m in model.modules()],rated.seed
     model.eval()
     try:
-        for rated.seed in range(draws):
+        for rated.seed in _progress(range(draws), draws):
             for x,k,*_ in learn.dls.valid:
                 for name,f in altered.items(): said[name].append(torch.stack([model.rate(model.encoder(f(x.as_subclass(Tensor)))).argmax(1), k.as_subclass(Tensor)]).cpu())
     finally:
         rated.seed = seed
         for m,o in modes: m.training = o
-    return pd.Series({k: balanced_accuracy_score(*torch.cat(v, 1).flip(0).numpy()) for k,v in said.items()}, name='accuracy')
+    return pd.DataFrame({k: _scored(*torch.cat(v, 1).flip(0).numpy()) for k,v in said.items()}).T
 
 # %% ../nbs/25_baselines.ipynb #7e822d2c
-def _verdicts(acc, n, C, margin):
-    "Name of a row -> what is wrong with it, for accuracies on `n` clips"
-    model,chance = acc['clips as they are'],1/C
-    margin = max(margin, 2*math.sqrt(chance*(1-chance)/n))
-    res = {k: 'tells the rate' for k in ('one frame','repeated frames','block edges') if acc.get(k, 0) > chance+margin}
-    if acc['length of the video'] > chance+.05: res['length of the video'] = 'tells the rate'
-    if model > chance+margin:
-        res |= {k: 'breaks the model' for k in ('re-encoded','noisy') if acc[k] < (model+chance)/2}
-        if acc['shuffled frames'] > (model+chance)/2: res['shuffled frames'] = 'do not matter to the model'
-    if acc.get('frame difference', 0) >= model: res['frame difference'] = 'does as well as the model'
+def _verdicts(df, margin):
+    "Name of a row -> what is wrong with it"
+    least = df.chance + np.maximum(margin, 3*df.error)
+    least['length of the video'] = df.chance['length of the video'] + .05
+    tells,acc = df.accuracy>least,df.accuracy
+    res = {k: 'tells the rate' for k in ('one frame','repeated frames','block edges','length of the video') if tells.get(k)}
+    if tells['clips as they are']:
+        half = (acc['clips as they are']+df.chance['clips as they are'])/2
+        res |= {k: 'breaks the model' for k in ('re-encoded','noisy') if acc[k]<half}
+        if acc['shuffled frames']>half: res['shuffled frames'] = 'do not matter to the model'
     return res
 
 def shortcuts(
     learn:Learner, # From `prp_learner`, with a rate head
-    draws:int=4, # Clips of each video of validation that the model sees
-    n:int=300, # At most so many videos for the linear models, of training and of validation
-    margin:float=.1, # Above 1/C, from which a cue counts
-)->tuple: # Table with `accuracy`, 0..1, and `verdict`, and a sentence
+    draws:int=4, # Clips of each video
+    n:int=300, # At most so many clips for the linear models, of training and of validation
+    margin:float=.1, # Above chance, from which a cue counts
+)->tuple: # Table with `accuracy`, `chance` and its `error`, 0..1, and `verdict`, and a sentence
     "What gives the rate away beside motion, and what the model makes of it"
     dls = learn.dls
-    acc = altered_accuracies(learn, draws).rename({'as they are': 'clips as they are'}).to_dict() | {'length of the video': rate_chance(dls)} | cue_accuracies(dls, n).to_dict()
-    found = _verdicts(acc, min(n, len(dls.valid_ds)), dls.c, margin)
-    df = pd.DataFrame({'accuracy': acc, 'verdict': {k: found.get(k, '') for k in acc}}).rename_axis('what there is')
+    length = pd.DataFrame(dict(accuracy=rate_chance(dls), chance=1/dls.c, error=0.), index=['length of the video'])
+    df = pd.concat([altered_accuracies(learn, draws).rename({'as they are': 'clips as they are'}), length, cue_accuracies(dls, n, draws)])
+    found,acc,model = _verdicts(df, margin),df.accuracy,df.loc['clips as they are']
+    said = f'The model predicts {model.accuracy:.2f} of the rates, chance is {model.chance:.2f}'
+    if (simple := acc.get('frame difference', 0))>=model.accuracy: said += f', and frame difference alone gives {simple:.2f}'
     named = '; '.join(f'{k} ({acc[k]:.2f}) {v}' for k,v in found.items())
-    return df,f'The model predicts {acc["clips as they are"]:.2f} of the rates, chance is {1/dls.c:.2f}. ' + (f'Shortcuts: {named}.' if named else 'No shortcut was found.')
+    return df.assign(verdict=[found.get(k, '') for k in df.index]).rename_axis('what there is'),f'{said}. ' + (f'Shortcuts: {named}.' if named else 'No shortcut was found.')

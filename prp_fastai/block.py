@@ -24,11 +24,14 @@ from .share import *
 from torch.utils.data import get_worker_info
 
 # %% ../nbs/06_block.ipynb #a7ba9423
-def _path(o): return Path(o)
+class _AsPath(Transform):
+    "A path, or text, as a `Path`"
+    input_types = (str,Path)
+    def encodes(self, o): return Path(o)
 
 def VideoBlock():
     "A `TransformBlock` for the path of a video, which the item transforms open"
-    return TransformBlock(type_tfms=_path)
+    return TransformBlock(type_tfms=_AsPath())
 
 # %% ../nbs/06_block.ipynb #08d81bb3
 @contextmanager
@@ -39,22 +42,37 @@ def _draws_of(seed):
     try: yield
     finally: random.setstate(state)
 
+class _Seeded(torch.Generator):
+    "A generator that is pickled as its seed: its state would be memory that is gone when a spawned process looks for it"
+    def __reduce__(self): return _seeded, (self.initial_seed(),)
+
+def _seeded(seed): return _Seeded().manual_seed(seed)
+
 # %% ../nbs/06_block.ipynb #8a92d18d
 class VideoDL(TfmdDL):
-    "A `TfmdDL` that replaces videos that cannot be read, and marks them in `bad`. Raises `TimeoutError` with their names where videos are read without end"
+    "A `TfmdDL` that replaces videos that cannot be read in training only. Raises `TimeoutError` if reading does not end"
     def __init__(self, *args,
         timeout=300, # Seconds to wait for a batch of the worker processes
+        unread='nan', # A video that cannot be read, outside training: 'nan' for a row of NaN, 'raise' for a `VideoError`
         **kwargs
     ):
+        if unread not in ('nan','raise'): raise ValueError(f"unread must be 'nan' or 'raise', got {unread!r}")
         super().__init__(*args, timeout=timeout, **kwargs)
         self.bad = torch.zeros(len(self.dataset), dtype=torch.bool).share_memory_()
         self.reading = torch.zeros(max(1, self.fake_l.num_workers), dtype=torch.long).share_memory_()
-        self.epoch_seed,self.at,self.first_batch = 0,0,0
+        self.epoch_seed,self.at,self.first_batch,self.unread,self.evaluated,self.unread_rows,self.told = 0,0,0,unread,False,None,set()
+
+    def new(self, dataset=None, cls=None, **kwargs):
+        res = super().new(dataset, cls, **{'unread':self.unread, **kwargs})
+        if res.dataset is self.dataset: res.bad = self.bad
+        return res
+
+    def __getstate__(self): return {k: v for k,v in vars(self).items() if k!='it'}
 
     def randomize(self):
         super().randomize()
         self.epoch_seed = self.rng.randrange(2**32)
-        self.fake_l.generator = torch.Generator().manual_seed(self.epoch_seed)
+        self.fake_l.generator = _seeded(self.epoch_seed)
 
     def sample(self):
         first,bs = self.first_batch*(self.bs or 1),self.bs or 1
@@ -65,19 +83,70 @@ class VideoDL(TfmdDL):
     def do_item(self, s):
         with _draws_of(f'{self.epoch_seed} {self.at}'): return self._readable_item(s or 0)
 
-    def _readable_item(self, s):
-        for i in range(self.n):
-            self.reading[self.offs] = at = (s+i)%self.n
-            try: return super().do_item(at)
-            except VideoError as e: self.bad[at],error = True,e
-        raise error
+    @property
+    def replaces(self): return bool(self.shuffle and getattr(self.dataset, 'split_idx', None)!=1 and not self.evaluated)
+    @property
+    def bad_items(self): return L(getattr(self.dataset, 'items', self.dataset))[self.bad.nonzero().flatten().tolist()]
 
-    def __iter__(self):
-        self.fake_l.timeout = self.timeout if self.fake_l.num_workers else 0
-        try: yield from super().__iter__()
-        except RuntimeError as e:
-            if 'timed out' not in str(e): raise
-            raise TimeoutError(f'no batch came in {self.timeout} seconds; being read: {", ".join(str(self.items[i]) for i in self.reading)}') from e
+# %% ../nbs/06_block.ipynb #3668a426
+@patch
+def _readable_item(self:VideoDL, s):
+    "Item `s`, or if it cannot be read one made of the next video that can"
+    error = None
+    for i in range(self.n):
+        self.reading[self.offs] = at = (s+i)%self.n
+        if i and self.bad[at]: continue
+        item = self.create_item(at)
+        if i and not self.replaces and is_listy(item): item = (item[0], *self.create_item(s)[1:])
+        try: item = self.after_item(item)
+        except VideoError as e: self.bad[at],error = True,error or e
+        else:
+            self.bad[at] = False
+            return item
+    raise error
+
+@patch
+def _answered(self:VideoDL, b, i):
+    "Batch `i` with NaN in `unread_rows`, those of videos that could not be read"
+    bs,self.unread_rows = self.bs or 1,None
+    if self.replaces or not self.bad.any(): return b
+    idxs = list(self.sample())[i*bs:(i+1)*bs]
+    rows = self.bad[idxs]
+    if not rows.any(): return b
+    made = [o for o in tuplify(b)[:self._n_read] if o.is_floating_point()]
+    if self.unread=='raise' or not made: raise self._error(idxs[rows.int().argmax()])
+    for o in made: o[rows.to(o.device)] = math.nan
+    self.unread_rows = rows
+    return b
+
+# %% ../nbs/06_block.ipynb #5d85c1d9
+@patch(as_prop=True)
+def _n_read(self:VideoDL): return self.n_inp
+
+@patch
+def _error(self:VideoDL, i):
+    "Why item `i` cannot be read"
+    try: self.after_item(self.create_item(i))
+    except VideoError as e: return e
+    return VideoError(self.bad_items[0], 'it could not be read')
+
+@patch
+def _tell(self:VideoDL):
+    what = 'were replaced' if self.replaces else 'have no answer'
+    new = [str(o) for o in self.bad_items if (str(o),what) not in self.told]
+    if new: print(f'{len(new)} of {self.n} videos could not be read and {what}: {", ".join(map(printable, new))}')
+    self.told.update((o,what) for o in new)
+
+@patch
+def __iter__(self:VideoDL):
+    self.fake_l.timeout = self.timeout if self.fake_l.num_workers else 0
+    try: yield from (self._answered(b, i) for i,b in enumerate(TfmdDL.__iter__(self)))
+    except RuntimeError as e:
+        if self.bad.all(): raise self._error(0) from e
+        if 'timed out' not in str(e): raise
+        said = ', '.join(str(self.items[i]) for i in self.reading)
+        raise TimeoutError(f'no batch came in {self.timeout} seconds; being read: {said}') from e
+    finally: self._tell()
 
 # %% ../nbs/06_block.ipynb #dc878c18
 class PlaybackDL(VideoDL):
@@ -95,6 +164,8 @@ class PlaybackDL(VideoDL):
         finally:
             if self.shared is shared: self.shared = None
 
+    @property
+    def _n_read(self): return None
     @property
     def vocab(self): return [f'{s}x' for s in self.after_batch.rates]
     @property
@@ -142,7 +213,7 @@ def prp_dblock(
     splitter=None, # Items -> (train, valid) numbers; random 80/20 by `seed` where None
     preset:str='paper', # What is not named below: as the 'paper' or as its 'authors' code (`presets`)
     crop:str='random', # Where a training item is cropped: 'random' or 'center'
-    short:str='feasible_rate', # Where a video is too short for a rate: draw a rate that fits, 'resample' another video, 'loop' this one, or 'leave_out' such videos
+    short:str='feasible_rate', # Where a video is too short for a rate: draw a rate that fits, 'resample' another video in training, 'loop' this one, or 'leave_out' such videos
     start:str='uniform', # Where clips start: 'uniform' or 'off_by_one'
     redraw_valid:bool=False, # Draw rate and start anew each time in validation?
     attn:str='dpau', # Weighing of pixels: 'dpau' by motion, 'gauss' by a bump where it is strongest, None for none
@@ -219,6 +290,19 @@ class _VideosDataLoaders(DataLoaders):
             print(f'{n} of {len(files)} videos are read from the cache')
         return files,reader,df
 
+    @staticmethod
+    def _name_unusable(valid, usable):
+        "Print those of `valid` that are not in `usable`"
+        gone = L(valid).filter(set(usable).__contains__, negate=True)
+        if gone: print(f'{len(gone)} videos to validate on cannot be used: {", ".join(map(printable, gone))}')
+
+    def test_dl(self,
+        test_items, # Paths, as text too
+        *args, **kwargs
+    ):
+        "A DataLoader of other videos; what cannot be read is a row of NaN"
+        return super().test_dl(L(test_items).map(lambda o: Path(o) if isinstance(o, str) else o), *args, **kwargs)
+
     @classmethod
     def _checked(cls, dblock, items, bs, **kwargs):
         n_train,n_valid = map(len, dblock.splitter(items)) if len(items) else (0,0)
@@ -231,7 +315,7 @@ class _VideosDataLoaders(DataLoaders):
 class PRPDataLoaders(_VideosDataLoaders):
     "DataLoaders of (X, rate, G, M) from videos without labels"
     @classmethod
-    @delegates(prp_dblock)
+    @delegates(prp_dblock, but=['splitter','reader'])
     def from_files(cls,
         files, # Paths of the videos
         valid=None, # Paths of those to validate on; a share of `files` where None
@@ -247,12 +331,13 @@ class PRPDataLoaders(_VideosDataLoaders):
         seed:int=42, # Of the split, and of the draws in validation
         **kwargs
     ):
-        "From a list of paths; says which cannot be used, and leaves them out. Raises `ValueError` where nothing is left to train or to validate on"
+        "From a list of paths; says which cannot be used, and leaves them out. Raises `ValueError` if nothing is left to train or to validate on"
         files,valid = L(files).map(Path),L(valid).map(Path)
         rates = check_rates(kwargs.get('rates', (1,2,4,8)), kwargs.get('recon_rate', 2))
         size = kwargs.get('read_size') or frame_size(kwargs.get('size', 112))
-        short = kwargs.get('short', presets[kwargs.get('preset', 'paper')]['short'])
+        short = kwargs.get('short', preset_values(kwargs.get('preset', 'paper'))['short'])
         usable,reader,df = cls._usable(files+valid, rates[-1:] if short=='leave_out' else rates, kwargs.get('clip_len', 16), size, manifest, cache, backend, kwargs.get('yuv', False))
+        cls._name_unusable(valid, usable)
         files,valid = (part.filter(set(usable).__contains__) for part in (files,valid))
         split = IndexSplitter(range(len(files), len(files)+len(valid))) if valid else (GroupSplitter if by_group else RandomSplitter)(valid_pct, seed=seed)
         dblock = prp_dblock(splitter=split, seed=seed, reader=reader, **kwargs)
@@ -261,13 +346,20 @@ class PRPDataLoaders(_VideosDataLoaders):
         return dls
 
     @classmethod
+    def _from_rows(cls, rows, path, **kwargs):
+        "From rows of `video_rows`; those to test on are no part of any batch"
+        train,valid = (rows.path[rows.split==o].tolist() for o in ('train','valid'))
+        return cls.from_files(train, **{'valid':valid or None, 'path':path, **kwargs})
+
+    @classmethod
     @delegates(from_files)
     def from_folder(cls,
-        path, # Folder; videos in folders below it count
+        path, # Folder; videos in folders below it count, those in `train`, `val` and `test` as these say
+        extensions=None, # Suffixes of videos; `video_extensions` if None
         **kwargs
     ):
-        "From the videos under `path`. Raises `FileNotFoundError` where there are none"
-        return cls.from_files(get_video_files(path), **{'path':path, **kwargs})
+        "From the videos under `path` (see `folder_videos`). Raises `FileNotFoundError` if there are none"
+        return cls._from_rows(folder_videos(path, extensions), path, **kwargs)
 
     @classmethod
     @delegates(from_files)
@@ -275,24 +367,25 @@ class PRPDataLoaders(_VideosDataLoaders):
         df, # A row a video
         path='.', # Folder the paths are relative to
         fn_col=0, # Column of the paths, name or number
-        valid_col=None, # Column that is true where a video is for validation
+        valid_col=None, # Column that says which videos are to validate on, or the split of each (see `split_of`)
         **kwargs
     ):
-        "From a DataFrame of paths"
-        files = [Path(path)/str(o) for o in (df.iloc[:,fn_col] if isinstance(fn_col, int) else df[fn_col])]
-        held = df[valid_col].astype(bool) if valid_col is not None else [False]*len(files)
-        train,valid = ([f for f,h in zip(files, held) if h==o] for o in (False,True))
-        return cls.from_files(train, valid, **{'path':path, **kwargs})
+        "From a DataFrame of paths. Raises `ValueError` by row for what says nothing sensible"
+        rows = video_rows(df, path, fn_col, valid_col=valid_col)
+        if valid_col is not None: say_splits(rows.split, f'column {valid_col}')
+        return cls._from_rows(rows, path, **kwargs)
 
     @classmethod
     @delegates(from_df)
     def from_csv(cls,
         path, # Folder the paths are relative to
         csv_fname='labels.csv', # File in that folder
+        header='infer', # Number of the row with the names of columns, or None; found out if 'infer'
+        delimiter:str=None, # Between cells; found out if None
         **kwargs
     ):
-        "From a CSV file of paths, with a header"
-        return cls.from_df(pd.read_csv(Path(path)/csv_fname), path=path, **kwargs)
+        "From a table or list of paths (see `read_table`)"
+        return cls.from_df(read_table(Path(path)/csv_fname, delimiter, header), path=path, **kwargs)
 
 # %% ../nbs/06_block.ipynb #43c0bba5
 def rate_chance(
@@ -304,7 +397,7 @@ def rate_chance(
     def n_frames(o):
         if n:=getattr(dls, 'n_frames', {}).get(os.path.abspath(o)): return n
         with played.reader(o) as v: return len(v)
-    return length_chance([n_frames(o) for o in ifnone(files, dls.valid_ds.items)], played.rates, played.clip_len, played.short)
+    return length_chance([n_frames(o) for o in ifnone(files, dls.valid_ds.items)], played.rates, played.clip_len, 'feasible_rate' if played.short=='resample' else played.short)
 
 # %% ../nbs/06_block.ipynb #f8ed2495
 def video_dblock(
@@ -314,19 +407,27 @@ def video_dblock(
     vocab:list=None, # Names of the classes; those found in training where None
     splitter=None, # Items -> (train, valid) numbers; random 80/20 where None
     get_y=parent_label, # Path -> label
+    multi:bool=False, # Several labels for each video?
     reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
     **kwargs # Passed to `DataBlock`
 )->DataBlock: # Of paths
     "The `DataBlock` of recognition: path -> (clip (3,l,size,size), class)"
     item_tfms = [RandomClip(clip_len, frame_size(size), reader), CropVideo(size)]
-    return DataBlock(blocks=(VideoBlock, CategoryBlock(vocab)), dl_type=VideoDL, splitter=splitter or RandomSplitter(), get_y=get_y,
+    labels = (MultiCategoryBlock if multi else CategoryBlock)(vocab=vocab)
+    return DataBlock(blocks=(VideoBlock, labels), dl_type=VideoDL, splitter=splitter or RandomSplitter(), get_y=get_y,
                      item_tfms=item_tfms + ([FlipVideo(p=flip)] if flip else []), batch_tfms=IntToFloatTensor(), **kwargs)
 
 # %% ../nbs/06_block.ipynb #eb5bcd85
-class _LabelOf:
+class _LabelOf(Transform):
     "Path -> its label in a table; pickles"
-    def __init__(self, labels): self.labels = labels
-    def __call__(self, o): return self.labels[str(o)]
+    def __init__(self, labels):
+        super().__init__()
+        self.labels = labels
+    def encodes(self, o): return self.labels[str(o)]
+
+def _rows_of(df):
+    "Official lists as `video_rows` gives rows"
+    return df.assign(path=df.path.map(Path), split=np.where(df.is_test, 'test', 'train'))
 
 def _split_by(groups, splitter, items): return splitter(groups)
 
@@ -334,15 +435,11 @@ def _split_by(groups, splitter, items): return splitter(groups)
 class VideoDataLoaders(_VideosDataLoaders):
     "DataLoaders of (clip, class); `test_df` has `path` and `label` of the videos to test on, which are those of validation where no others are named"
     @classmethod
-    @delegates(video_dblock, but=['vocab','splitter','get_y'])
-    def from_df(cls,
-        df, # A row a video
-        path='.', # Folder the paths are relative to
-        fn_col=0, # Column of the paths, name or number
-        label_col=1, # Column of the labels
-        valid_col=None, # Column that is true where a video is for validation
-        test_col=None, # Column that is true where a video is to test on
-        group_col=None, # Column of the groups for `by_group`; `video_group` of the path where None
+    @delegates(video_dblock, but=['vocab','splitter','get_y','multi','reader'])
+    def _from_rows(cls,
+        rows, # Of `video_rows`
+        path='.', # Where a `Learner` keeps its files
+        draw:bool=True, # Draw the videos to validate on, if no row is one of them?
         valid_pct:float=.2, # Share of the videos to train on that validates, where no column says which
         by_group:bool=False, # Hold out whole groups?
         manifest=None, # Manifest of the files (see `scan_videos`), or where to keep it; in the user's cache folder where None
@@ -354,51 +451,67 @@ class VideoDataLoaders(_VideosDataLoaders):
         seed:int=42, # Of the split
         **kwargs
     ):
-        "From a DataFrame of paths and labels; leaves out videos to train on that cannot be used, and says which. Raises `ValueError` where labels are missing, or one class is left, or a video to test on cannot be used"
-        def col(c): return df.iloc[:,c] if isinstance(c, int) else df[c]
-        def flag(c): return [False]*len(df) if c is None else col(c).astype(bool).tolist()
-        files = [Path(path)/str(o) for o in col(fn_col)]
-        rows = pd.DataFrame(dict(path=files, label=col(label_col).tolist(), group=list(map(video_group, files) if group_col is None else col(group_col)),
-                                 valid=flag(valid_col), test=flag(test_col)))
-        for o in rows.path[rows.label.isna()]: raise ValueError(f'{o} has no label')
-        usable,reader,_ = cls._usable(files, (1,), kwargs.get('clip_len', 16), frame_size(kwargs.get('size', 112)), manifest, cache, backend)
-        ok = rows.path.isin(set(usable))
-        for o in rows.path[~ok & rows.test]: raise ValueError(f'{o} is to test on and cannot be used')
-        test,rows = rows[rows.test],rows[ok & ~rows.test]
-        vocab = sorted(set(rows.label))
-        if len(rows) and len(vocab)<2: raise ValueError(f'one class, {vocab[0]!r}, leaves nothing to tell apart')
-        for o in test[~test.label.isin(vocab)].itertuples() if vocab else (): raise ValueError(f'{o.path} is to test on, and there are no videos of its class {o.label!r} to train on')
-        if valid_col is not None: split = IndexSplitter(np.flatnonzero(rows.valid))
+        usable,reader,_ = cls._usable(rows.path.tolist(), (1,), kwargs.get('clip_len', 16), frame_size(kwargs.get('size', 112)), manifest, cache, backend)
+        cls._name_unusable(rows.path[rows.split=='valid'].tolist(), usable)
+        ok,multi = rows.path.isin(set(usable)),any(map(is_listy, rows.label))
+        for o in rows.path[~ok & (rows.split=='test')]: raise ValueError(f'{o} is to test on and cannot be used')
+        test,rows = rows[rows.split=='test'],rows[ok & (rows.split!='test')]
+        vocab = sorted(set(rows.label.explode().dropna() if multi else rows.label))
+        if len(rows) and len(vocab)<2-multi: raise ValueError(f'one class, {first(vocab)!r}, leaves nothing to tell apart')
+        for o in test.itertuples() if vocab else ():
+            if not set(o.label if multi else [o.label])<=set(vocab): raise ValueError(f'{o.path} is to test on, and there are no videos of its class {o.label!r} to train on')
+        if not draw or (rows.split=='valid').any(): split = IndexSplitter(np.flatnonzero(rows.split=='valid'))
         else: split = partial(_split_by, rows.group.tolist(), GroupSplitter(valid_pct, seed)) if by_group else RandomSplitter(valid_pct, seed=seed)
         labels = {str(o.path): o.label for o in pd.concat([rows,test]).itertuples()}
-        dls = cls._checked(video_dblock(vocab=vocab, splitter=split, get_y=_LabelOf(labels), reader=reader, **kwargs), L(rows.path.tolist()), path=path, bs=bs, num_workers=num_workers, device=device)
+        dblock = video_dblock(vocab=vocab, splitter=split, get_y=_LabelOf(labels), multi=multi, reader=reader, **kwargs)
+        dls = cls._checked(dblock, L(rows.path.tolist()), path=path, bs=bs, num_workers=num_workers, device=device)
         dls.test_df = (test if len(test) else rows.iloc[dls.valid_ds.splits[1]])[['path','label']].reset_index(drop=True)
         return dls
+
+    @classmethod
+    @delegates(_from_rows, but=['rows','draw'])
+    def from_df(cls,
+        df, # A row a video
+        path='.', # Folder the paths are relative to
+        fn_col=0, # Column of the paths, name or number
+        label_col=1, # Column of the labels
+        valid_col=None, # Column that says which videos are to validate on, or the split of each (see `split_of`)
+        test_col=None, # Column that says which videos are to test on
+        group_col=None, # Column of the groups for `by_group`; `video_group` of the path where None
+        label_delim:str=None, # What separates several labels of a video
+        **kwargs
+    ):
+        "From a DataFrame of paths and labels; leaves out videos to train on that cannot be used, and says which. Raises `ValueError` where labels are missing, or one class is left, or a video to test on cannot be used"
+        rows = video_rows(df, path, fn_col, label_col, valid_col, test_col, group_col, label_delim)
+        if (valid_col,test_col)!=(None,None): say_splits(rows.split, f'column {" and ".join(str(o) for o in (valid_col,test_col) if o is not None)}')
+        return cls._from_rows(rows, path, valid_col is None or test_col is None and (rows.split=='test').any(), **kwargs)
 
     @classmethod
     @delegates(from_df)
     def from_csv(cls,
         path, # Folder the paths are relative to
         csv_fname='labels.csv', # File in that folder
+        header='infer', # Number of the row with the names of columns, or None; found out if 'infer'
+        delimiter:str=None, # Between cells; found out if None
         **kwargs
     ):
-        "From a CSV file of paths and labels, with a header"
-        return cls.from_df(pd.read_csv(Path(path)/csv_fname), path=path, **kwargs)
+        "From a table or list of paths and labels (see `read_table`)"
+        return cls.from_df(read_table(Path(path)/csv_fname, delimiter, header), path=path, **kwargs)
 
     @classmethod
-    @delegates(from_df, but=['fn_col','label_col','valid_col','test_col','group_col'])
+    @delegates(_from_rows, but=['rows','draw'])
     def from_folder(cls,
-        path, # Folder with a folder of videos for each class, or with `train` and `valid`, and if need be `test`, that have them
+        path, # Folder with a folder of videos for each class, or with `train`, `val` and `test` that have them
+        extensions=None, # Suffixes of videos; `video_extensions` if None
         **kwargs
     ):
-        "From a folder for each class; `valid` and `test`, where they are there, hold the videos to validate and to test on"
-        files = get_video_files(path)
-        top = files.map(lambda o: (first(o.relative_to(path).parts[:-2]) or ''))
-        df = pd.DataFrame(dict(path=files.map(lambda o: str(o.relative_to(path))), label=files.map(parent_label), valid=top.map(eq('valid')), test=top.map(eq('test'))))
-        return cls.from_df(df, path, valid_col='valid' if df.valid.any() else None, test_col='test', **kwargs)
+        "From a folder for each class, also under `train`, `val` and `test` (see `folder_videos`)"
+        rows = folder_videos(path, extensions)
+        for o in rows.path[rows.label.isna()]: raise ValueError(f'{o} is in no folder of a class')
+        return cls._from_rows(rows.assign(group=rows.path.map(video_group)), path, **kwargs)
 
     @classmethod
-    @delegates(from_df, but=['fn_col','label_col','valid_col','test_col','group_col'])
+    @delegates(_from_rows, but=['rows','draw'])
     def from_ucf101(cls,
         path, # Folder with UCF101, or with another dataset in its shape (see `read_ucf101`)
         split:int=1, # Official split: 1, 2 or 3
@@ -407,10 +520,10 @@ class VideoDataLoaders(_VideosDataLoaders):
         **kwargs
     ):
         "From the official lists of UCF101: part of the training list validates, the test list is in `test_df`"
-        return cls.from_df(read_ucf101(path, split, allow_missing), test_col='is_test', group_col='group', valid_pct=valid_pct, **kwargs)
+        return cls._from_rows(_rows_of(read_ucf101(path, split, allow_missing)), valid_pct=valid_pct, **kwargs)
 
     @classmethod
-    @delegates(from_df, but=['fn_col','label_col','valid_col','test_col','group_col'])
+    @delegates(_from_rows, but=['rows','draw'])
     def from_hmdb51(cls,
         path, # Folder with HMDB51 (see `read_hmdb51`)
         split:int=1, # Official split: 1, 2 or 3
@@ -419,7 +532,7 @@ class VideoDataLoaders(_VideosDataLoaders):
         **kwargs
     ):
         "From the official lists of HMDB51: part of the training lists validates, the test lists are in `test_df`"
-        return cls.from_df(read_hmdb51(path, split, allow_missing), test_col='is_test', group_col='group', valid_pct=valid_pct, **kwargs)
+        return cls._from_rows(_rows_of(read_hmdb51(path, split, allow_missing)), valid_pct=valid_pct, **kwargs)
 
 # %% ../nbs/06_block.ipynb #511d3f71
 @dispatch

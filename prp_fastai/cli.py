@@ -43,16 +43,14 @@ from html import escape
 import json,platform,shutil,subprocess
 
 # %% ../nbs/40_cli.ipynb #2152a51c
+@delegates(list_videos, but=['labels','label_delim'])
 def find_videos(
-    source:str, # `sample`, a folder, a text list, or a `.csv` with the paths in its first column
+    source:str, # `sample`, a folder, or a table or list
     root:str=None, # Folder that paths in a list or table are relative to
+    **kwargs
 )->L: # Paths
-    "The videos that a command line names. Raises `FileNotFoundError` where there are none"
-    if source=='sample': return get_video_files(sample_videos())
-    if Path(source).is_dir(): return get_video_files(source)
-    if not Path(source).exists(): raise FileNotFoundError(f"{source}: no such folder or list (the packaged videos are called 'sample')")
-    if source.endswith('.csv'): return L(Path(root or Path(source).parent)/o for o in pd.read_csv(source).iloc[:,0])
-    return read_list(source, root)
+    "The videos that a command line names, whatever they are for. Raises `FileNotFoundError` if there are none"
+    return L(list_videos(source, root, **kwargs).path.tolist())
 
 # %% ../nbs/40_cli.ipynb #45acadab
 def provenance(
@@ -106,25 +104,28 @@ def _with_config(f):
 
 def _numbers(s): return tuple(int(o) for o in s.split(','))
 
+def _filled(o): return o | {k:v for k,v in preset_values(o['preset']).items() if o[k] is None}
+def _warn_of_lengths(chance, C):
+    if chance>1/C+.05: _say(f'the lengths of the videos alone give a rate accuracy of {chance:.3f} (1/{C} is {1/C:.3f}): compare with that, or leave short videos out of pretraining with --short leave_out')
+
 @call_parse(pos=['source'])
 @_with_config
 def prp_pretrain(
-    source:str, # Videos: a folder, a list as UCF101's, a .csv with paths in its first column, or `sample`
+    source:str, # Videos: a folder, a list or table, or `sample`
     out:str='pretrained', # Folder for the results
     root:str=None, # Folder that paths in a list or table are relative to
-    valid:str=None, # Videos to validate on, named as in `source`; a share of `source` where not given
+    valid:str=None, # Videos to validate on, named as in `source`; where not given those that `source` says, or a share of it
     valid_pct:float=.2, # That share (the paper: 800 of 9,537)
     by_group:bool=False, # Hold out whole groups, by UCF101's names?
     encoder:str='c3d', # c3d, r3d, r2plus1d, or torchvision's r3d_18, mc3_18, r2plus1d_18
     width:float=1., # Factor on the channels of c3d, r3d and r2plus1d
     heads:str='rate,recon', # `rate,recon` is DG-P, `rate` is DP, `recon` is GP
-    final:str='bn_relu', # End of the decoder: `bn_relu`, `sigmoid`, or `linear` where training is short
     rates:str='1,2,4,8', # Sampling intervals S
     clip_len:int=16, # Frames in a clip, l
     recon_rate:int=2, # Reconstructing rate r: 1, 2 or 4
     size:int=112, # Side of the crop in pixels; frames are scaled to 8/7 of it
     flip:float=0., # Probability to mirror a clip
-    preset:str='paper', # What is not given of the next ten: as the `paper`, or as its `authors` code (`presets`)
+    preset:str='paper', # What is not given of the next eighteen: as the `paper`, as its `authors` code, or `small`, for short training (`presets`)
     crop:str=None, # Where training clips are cropped: random or center
     short:str=None, # Where a video is too short for a rate: feasible_rate, resample, loop or leave_out
     start:str=None, # Where clips start: uniform or off_by_one
@@ -135,17 +136,20 @@ def prp_pretrain(
     time_interp:str=None, # Attention between blocks: trilinear or blockwise
     eps:float=None, # Epsilon of the attention
     fake_gt:str=None, # Blended frames of the target in the loss: include or exclude
+    opt_func:str=None, # Optimiser: sgd or adamw
+    lr:float=None, # Learning rate; the highest one if the schedule is one_cycle
+    schedule:str=None, # plateau (as the authors), one_cycle or constant
+    epochs:int=None, # Passes over the videos
+    bs:int=None, # Clips in a batch
+    final:str=None, # End of the decoder: bn_relu, sigmoid or linear
+    mean_colour:bool_arg=None, # Begin with the mean colour as bias of the decoder's last layer? Needs a linear end
+    lambda_d:float=None, # Weight of the classification loss
     attn:str='dpau', # Weigh the reconstruction by motion, `dpau`, by a bump where it is strongest, `gauss`, or not at all, `none`
-    lambda_d:float=.1, # Weight of the classification loss
     lambda_g:float=1., # Weight of the reconstruction loss
-    epochs:int=300, # Passes over the videos
-    lr:float=.01, # Learning rate; the highest one where the schedule is one_cycle
     mom:float=.9, # Momentum
     wd:float=5e-4, # Weight decay
-    head_lr_mult:float=10., # How much faster the classifier's last layer learns
-    schedule:str='plateau', # `plateau` (as the authors), `one_cycle` or `constant`
+    head_lr_mult:float=10., # How much faster the classifier's last layer learns with sgd
     patience:int=50, # Epochs without progress before `plateau` lowers the learning rate
-    bs:int=8, # Clips in a batch
     num_workers:int=None, # Processes that read videos; as many as there are cores, up to 16, where not given
     manifest:str=None, # Where `prp-scan` keeps what it found out; in the user's cache folder where not given
     cache:str=None, # Folder that `prp-cache` filled for this size
@@ -161,20 +165,27 @@ def prp_pretrain(
     seed:int=42, # Of weights, draws and split
 )->Learner: # Trained
     "Pretrain an encoder by playback rate perception on videos without labels"
-    settings = {k:v for k,v in locals().items() if k not in ('resume','config')}
+    settings = _filled({k:v for k,v in locals().items() if k not in ('resume','config')})
+    opt_func,lr,schedule,epochs,bs = (settings[k] for k in ('opt_func','lr','schedule','epochs','bs'))
+    if opt_func not in optimisers: raise ValueError(f'opt_func must be one of {", ".join(optimisers)}, got {opt_func}')
     if schedule not in ('plateau','one_cycle','constant'): raise ValueError(f'schedule must be plateau, one_cycle or constant, got {schedule}')
     heads,out = tuple(heads.split(',')),Path(out)
     set_seed(seed)
-    dls = rank0_first(PRPDataLoaders.from_files, find_videos(source, root), find_videos(valid, root) if valid else None, valid_pct=valid_pct, by_group=by_group,
+    df = list_videos(source, root)
+    held = find_videos(valid, root) if valid else df.path[df.split=='valid'].tolist()
+    if both:={os.path.abspath(o) for o in df.path[df.split=='train']} & {os.path.abspath(o) for o in held}:
+        raise ValueError(f'{len(both)} videos are to train and to validate on, the first is {min(both)}')
+    dls = rank0_first(PRPDataLoaders.from_files, df.path[df.split=='train'].tolist(), held or None, valid_pct=valid_pct, by_group=by_group,
         rates=_numbers(rates), clip_len=clip_len, recon_rate=recon_rate, size=size, flip=flip, preset=preset, attn=None if attn=='none' else attn,
-        **{k: settings[k] for k in presets['paper'] if settings[k] is not None}, bs=bs, num_workers=num_workers, manifest=manifest, cache=cache, backend=backend, yuv=yuv, read_size=_numbers(read_size) if read_size else None, seed=seed)
-    learn = prp_learner(dls, encoder, heads, width, final, lambda_d, lambda_g, lr=lr, opt_func=partial(prp_sgd, mom=mom, wd=wd, head_lr_mult=head_lr_mult),
+        **{k: settings[k] for k in clip_settings}, bs=bs, num_workers=num_workers, manifest=manifest, cache=cache, backend=backend, yuv=yuv, read_size=_numbers(read_size) if read_size else None, seed=seed)
+    learn = prp_learner(dls, encoder, heads, width, **{k: settings[k] for k in ('final','mean_colour','lambda_d')}, lambda_g=lambda_g, lr=lr,
+                        opt_func=partial(optimisers[opt_func], mom=mom, wd=wd, **(dict(head_lr_mult=head_lr_mult) if opt_func=='sgd' else {})),
                         speed=speed, path=out, model_dir='.')
     _plain(learn).recorder.train_metrics = True
     _keep_settings(out, settings, resume, () if schedule=='one_cycle' else ('epochs',))
     _say(f'{len(dls.train_ds)} videos to train on, {len(dls.valid_ds)} to validate on')
     chance = rate_chance(dls)
-    if 'rate' in heads and chance>1/dls.c+.05: _say(f'the lengths of the videos alone give a rate accuracy of {chance:.3f} (1/{dls.c} is {1/dls.c:.3f}): compare with that, or leave short videos out with --short leave_out')
+    if 'rate' in heads: _warn_of_lengths(chance, dls.c)
     run = Resume(out)
     if not resume: run.file.unlink(missing_ok=True)
     cbs = [SaveBestEncoder(out/'encoder.safetensors'), WatchVideos(max_bad), run, *_accumulating(accumulate)]
@@ -196,7 +207,7 @@ def prp_pretrain(
 # %% ../nbs/40_cli.ipynb #59d9dbe0
 @call_parse(pos=['source'])
 def prp_scan(
-    source:str, # Videos: a folder, a list as UCF101's, a .csv with paths in its first column, or `sample`
+    source:str, # Videos: a folder, a list or table, or `sample`
     manifest:str=None, # Table to write, .csv; in the user's cache folder, where pretraining looks for it, where not given
     root:str=None, # Folder that paths in a list or table are relative to
     shard:str=None, # `k/n`, the k-th of n stretches of the videos, k from 0, for n machines; each needs a `--manifest` of its own
@@ -211,13 +222,14 @@ def prp_scan(
     fname = manifest or default_manifest(files)
     df = scan_videos(files, fname, num_workers, timeout)
     usable_videos(df, _numbers(rates), clip_len)
+    _warn_of_lengths(length_chance(df.n_frames[df.status!='broken'], _numbers(rates), clip_len), len(_numbers(rates)))
     for o in df[df.status=='broken'].itertuples(): print(f'{o.path}: {o.reason}')
     print(f'{len(df)} videos, {df.duration.sum()/3600:.2f} hours, {df.bytes.sum()/1e6:.0f} MB' + (f'; the manifest is {fname}' if fname else ''))
 
 # %% ../nbs/40_cli.ipynb #2e1b4e7b
 @call_parse(pos=['source','cache'])
 def prp_cache(
-    source:str, # Videos: a folder, a list as UCF101's, a .csv with paths in its first column, or `sample`
+    source:str, # Videos: a folder, a list or table, or `sample`
     cache:str, # Folder to fill
     root:str=None, # Folder that paths in a list or table are relative to
     shard:str=None, # `k/n`, the k-th of n stretches of the videos, k from 0, for n machines that fill one folder
@@ -260,28 +272,36 @@ Playback rates told in 8 clips of each of {len(learn.dls.valid_ds)} videos of ac
   {out}/activations.png  what the encoder looks at, beside one that learned nothing''')
 
 # %% ../nbs/40_cli.ipynb #8c588823
+@delegates(list_videos, but=['labels','label_delim'])
 def find_labelled(
-    source:str, # `sample`, a folder with official lists or with a folder for each class, or a `.csv`
+    source:str, # `sample`, a folder with official lists or with a folder for each class, or a table
     split:int=1, # Official split, where there are such
     root:str=None, # Folder that paths in a table are relative to
-    allow_missing:bool=False, # Go on without the videos of official lists that are not there?
+    allow_missing:bool=False, # Go on without the videos of lists and tables that are not there?
     seed:int=42, # Of the draw of a fifth of the groups to test on, where nothing says which
-)->pd.DataFrame: # `path`, `label`, `group`, `is_test`
-    "The labelled videos that a command line names. Raises `FileNotFoundError` where there are none"
+    **kwargs
+)->pd.DataFrame: # `path`, `label`, `group`, `is_test`, `split`
+    "The labelled videos that a command line names. Raises `FileNotFoundError` if there are none, `ValueError` if some have no label"
     path = sample_videos() if source=='sample' else Path(source)
     if not path.exists(): raise FileNotFoundError(f"{source}: no such folder or table (the packaged videos are called 'sample')")
-    if path.is_dir() and (read:=split_reader(path, split)): return read(path, split, allow_missing)
+    if path.is_dir() and (read:=split_reader(path, split)):
+        df = read(path, split, allow_missing)
+        return df.assign(split=np.where(df.is_test, 'test', 'train'))
     if split!=1: raise FileNotFoundError(f'{source} has no official lists, so there is no split {split}')
-    if path.is_dir():
-        files = get_video_files(path)
-        df = pd.DataFrame(dict(path=files.map(str), label=files.map(parent_label)))
-    else:
-        df = pd.read_csv(path)
-        if not {'path','label'}<=set(df): raise ValueError(f'{source} needs columns path and label, it has {", ".join(df)}')
-        df['path'] = [str(Path(root or path.parent)/o) for o in df.path]
-    df['group'] = df.path.map(video_group)
-    if 'is_test' not in df: df['is_test'] = np.isin(range(len(df)), GroupSplitter(.2, seed)(df.path.tolist())[1])
-    return df.astype(dict(is_test=bool))
+    df = list_videos(path, root, allow_missing=allow_missing, labels=True, **kwargs)
+    for o in df.path[df.label.isna()]: raise ValueError(f'{o} is in no folder of a class')
+    df = df.assign(path=df.path.map(str), group=df.group if 'group' in df else df.path.map(video_group))
+    held = first(o for o in ('test','valid') if (df.split==o).any())
+    df['is_test'] = df.split==held if held else np.isin(range(len(df)), GroupSplitter(.2, seed)(df.path.tolist())[1])
+    if not held: df['split'] = np.where(df.is_test, 'test', 'train')
+    return df[['path','label','group','is_test','split']]
+
+# %% ../nbs/40_cli.ipynb #132c4556
+def _learned_from(df):
+    "Rows of `find_labelled` without those to validate on"
+    held = (df.split=='valid') & ~df.is_test
+    if held.any(): print(f'{held.sum()} videos to validate on are left out')
+    return df[~held]
 
 # %% ../nbs/40_cli.ipynb #17e94e59
 def _write_table(
@@ -313,7 +333,7 @@ def _classifiers(o, out):
         for k in _numbers(o['splits']):
             df = find_labelled(o['source'], k, o['root'], o['allow_missing'], o['seed'])
             set_seed(o['seed'])
-            dls = rank0_first(VideoDataLoaders.from_df, df, fn_col='path', label_col='label', test_col='is_test', group_col='group', path=out,
+            dls = rank0_first(VideoDataLoaders.from_df, df, fn_col='path', label_col='label', valid_col='split', group_col='group', path='.',
                                            **{k: o[k] for k in ('valid_pct','by_group','clip_len','size','flip','bs','num_workers','manifest','cache','seed')})
             yield name,k,df,_plain(video_learner(dls, encoder=net, speed=o.get('speed', ''), path=out/name/f'split{k}', model_dir='.'))
 
@@ -342,7 +362,7 @@ def prp_test(
 @call_parse(pos=['source'])
 @_with_config
 def prp_finetune(
-    source:str, # Labelled videos: UCF101's or HMDB51's folder or one in their shape, a folder for each class, a .csv with path and label, or `sample`
+    source:str, # Labelled videos: UCF101's or HMDB51's folder or one in their shape, a folder for each class, a table of paths and labels, or `sample`
     out:str='finetuned', # Folder for the results
     encoder:str=None, # Pretrained encoder: a .safetensors file, or a checkpoint of the authors; random weights where not given
     arch:str=None, # c3d, r3d, r2plus1d, or torchvision's r3d_18, mc3_18, r2plus1d_18; the encoder's own where not given
@@ -405,7 +425,7 @@ def prp_probe(
     card,out = _card(encoder),Path(out)
     clip_len,size = clip_len or card['clip_len'],size or card['size']
     settings = {k:v for k,v in locals().items() if k not in ('card','out')}
-    dfs = {i: find_labelled(source, i, root, allow_missing, seed) for i in _numbers(splits)}
+    dfs = {i: _learned_from(find_labelled(source, i, root, allow_missing, seed)) for i in _numbers(splits)}
     _keep_settings(out, settings)
     tables = {f'split {i}': probe_table(encoder, df, clips=clips, k=k, C=C, seed=seed, clip_len=clip_len, size=size, bs=bs, num_workers=num_workers) for i,df in dfs.items()}
     return _write_table(pd.concat(tables, names=['split','weights']), out/'probes', settings)
@@ -413,7 +433,7 @@ def prp_probe(
 # %% ../nbs/40_cli.ipynb #bd49ffa0
 @call_parse(pos=['source','encoder'])
 def prp_retrieve(
-    source:str, # Labelled videos: UCF101's or HMDB51's folder or one in their shape, a folder for each class, a .csv with path and label, or `sample`
+    source:str, # Labelled videos: UCF101's or HMDB51's folder or one in their shape, a folder for each class, a table of paths and labels, or `sample`
     encoder:str, # Pretrained encoder: a .safetensors file, or a checkpoint of the authors
     out:str='retrieved', # Folder for the results
     queries:str=None, # Other labelled videos, whose test part is asked for; that of `source` where not given
@@ -432,7 +452,7 @@ def prp_retrieve(
 )->pd.DataFrame: # Top-k accuracy in %, by encoder
     "Find the training videos nearest to each test video, and count those of its class, beside random weights"
     settings,out = dict(locals()),Path(out)
-    df = find_labelled(source, split, root, allow_missing, seed)
+    df = _learned_from(find_labelled(source, split, root, allow_missing, seed))
     asked = df if queries is None else find_labelled(queries, split, root, allow_missing, seed)
     out.mkdir(parents=True, exist_ok=True)
     table,found = retrieval_table(encoder, df[~df.is_test], asked[asked.is_test], protocol=protocol, clip_len=clip_len, size=size, seed=seed, path=out,
@@ -483,8 +503,8 @@ def _load_run(
     o,files = json.loads((run/'settings.json').read_text())['settings'] if (run/'settings.json').exists() else {},L(files)
     if 'recon_rate' not in o or not (run/'last.pth').exists(): raise FileNotFoundError(f'{run} holds no finished run of prp-pretrain')
     dls = PRPDataLoaders.from_files(files, files, bs=min(o['bs'], len(files)), rates=_numbers(o['rates']), attn=None if o['attn']=='none' else o['attn'], num_workers=0,
-        **{k: o[k] for k in ('clip_len','recon_rate','size','preset','seed')}, **{k: o[k] for k in presets['paper'] if o[k] is not None})
-    learn = prp_learner(dls, o['encoder'], tuple(o['heads'].split(',')), o['width'], o['final'], o['lambda_d'], o['lambda_g'], path=run, model_dir='.')
+        **{k: o[k] for k in ('clip_len','recon_rate','size','preset','seed')}, **{k: o[k] for k in clip_settings if o[k] is not None})
+    learn = prp_learner(dls, o['encoder'], tuple(o['heads'].split(',')), o['width'], final=o['final'], lambda_d=o['lambda_d'], lambda_g=o['lambda_g'], path=run, model_dir='.')
     learn.model.load_state_dict(torch.load(run/'last.pth', map_location=dls.device, weights_only=True)['model'])
     return learn
 
@@ -519,7 +539,7 @@ class _Save:
 
 @call_parse(pos=['source','encoder'])
 def prp_figures(
-    source:str, # Videos: a folder, a list as UCF101's, a .csv with paths in its first column, or `sample`
+    source:str, # Videos: a folder, a list or table, or `sample`
     encoder:str, # Folder of `prp-pretrain`, or an encoder: a .safetensors file, or a checkpoint of the authors
     out:str='figures', # Folder for the pictures and `index.html`
     beside:str=None, # More encoders to draw beside it, as `DP=dp.safetensors,GP=gp.safetensors`

@@ -242,10 +242,9 @@ class PRPInterpretation(Interpretation):
         files=None, # Paths of the videos, one clip of each; those of validation where None
     ):
         "Run videos through `learn`; holds no reconstructions. Raises `VideoError` where one cannot be used"
-        dl = learn.dls.test_dl(L(ifnone(files, learn.dls.valid_ds.items)).map(Path), num_workers=0)
+        dl = learn.dls.test_dl(L(ifnone(files, learn.dls.valid_ds.items)), num_workers=0, unread='raise')
         keep = _Collect()
         with cls._fixed(learn), learn.no_logging(): learn.validate(dl=dl, cbs=keep)
-        if dl.bad.any(): raise VideoError(L(dl.items)[dl.bad.nonzero()[0].item()], 'it cannot be read')
         each = {k: torch.cat([o[k] for o in keep.rows]) for k in keep.rows[0]}
         self = cls(learn, dl, each['losses'])
         self.true,self.probs,self.vocab,self.chance = each['true'].long(),each.get('probs'),dl.vocab,rate_chance(learn.dls, dl.items)

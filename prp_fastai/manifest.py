@@ -98,11 +98,13 @@ def usable_videos(
     rates:tuple=(1,2,4,8), # S: the sampling intervals
     clip_len:int=16, # l: frames in a clip
 )->L: # Paths
-    "Paths of the videos in `df` that have at least one clip. Prints how many do not, and how many are long enough for each rate"
+    "Paths of the videos in `df` that have at least one clip. Prints which do not, and how many are long enough for each rate"
     broken,enough = df.status=='broken',{s: df.n_frames>=span_len(s, clip_len) for s in rates}
     short = ~broken & ~enough[rates[0]]
-    if broken.any() or short.any():
-        print(f'{(broken|short).sum()} of {len(df)} videos are left out: {broken.sum()} broken, {short.sum()} of fewer than {span_len(rates[0], clip_len)} frames')
+    out = [Path(o).name for o in df.path[broken|short]]
+    if out:
+        print(f'{len(out)} of {len(df)} videos are left out: {broken.sum()} broken, {short.sum()} of fewer than {span_len(rates[0], clip_len)} frames '
+              f'({", ".join(out[:10])}{f" and {len(out)-10} more" if out[10:] else ""})')
     if not all((o|broken).all() for o in enough.values()): print('long enough for rate ' + ', '.join(f'{s}: {(o&~broken).sum()}' for s,o in enough.items()))
     return L(df.path[~broken & ~short].tolist()).map(Path)
 

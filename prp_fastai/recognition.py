@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from .core import *
 from .core import _progress
+from .read import *
 from .transforms import *
 from .block import *
 from .models.encoders import *
@@ -70,16 +71,18 @@ def video_learner(
     speed:str='auto', # Speed-ups by name (`speed_cbs`); 'auto' for those that win on this device and keep 32-bit arithmetic
     lr:float=1e-3, # Learning rate where `fit` is given none
     opt_func=partial(prp_sgd, head_lr_mult=1.), # Optimiser; the paper's SGD, one learning rate for all layers
-    metrics=accuracy, # Beside the loss
-    cbs=None, # Beside `StopAtNonFinite` and those of `speed`
+    metrics=accuracy, # Beside the loss; `accuracy_multi` for several labels of a video
+    cbs=None, # Beside `StopAtNonFinite`, `SkipUnread` and those of `speed`
     **kwargs
 )->Learner: # Ready for `fine_tune`, `fit_paper` or any other schedule; nothing is frozen
     "A `Learner` of `VideoClassifier`. Raises `ValueError` where `encoder` is no `arch`, or was trained on other clips than those of `dls`"
     if arch is None and encoder is None: raise ValueError("name an architecture, as in video_learner(dls, 'c3d'), or give an encoder")
     net = create_encoder(arch, width) if encoder is None else get_encoder(encoder, arch)
     if encoder is not None: check_card(encoder_and_card(encoder, None if isinstance(arch, str) else arch)[1], dls)
-    return Learner(dls, VideoClassifier(net, dls.c), CrossEntropyLossFlat(), lr=lr, opt_func=opt_func, splitter=classifier_splitter,
-                   metrics=metrics, cbs=[StopAtNonFinite(), *speed_cbs(speed, dls.device), *L(cbs)], wd_bn_bias=True, **kwargs)
+    loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
+    if isinstance(loss_func, BCEWithLogitsLossFlat) and metrics is accuracy: metrics = accuracy_multi
+    return Learner(dls, VideoClassifier(net, dls.c), loss_func, lr=lr, opt_func=opt_func, splitter=classifier_splitter,
+                   metrics=metrics, cbs=[StopAtNonFinite(), SkipUnread(), *speed_cbs(speed, dls.device), *L(cbs)], wd_bn_bias=True, **kwargs)
 
 # %% ../nbs/30_recognition.ipynb #aba95268
 class StepLR(Callback):
@@ -154,8 +157,9 @@ class VideoInterpretation(ClassificationInterpretation):
         avg:str='logits', # What is averaged: 'logits' or 'prob'
         df:pd.DataFrame=None, # `path` and `label` of the videos; `dls.test_df` where None
     ):
-        "Test `learn`"
+        "Test `learn`. Raises `ValueError` if videos have several labels"
         df = ifnone(df, learn.dls.test_df)
+        if df.label.map(is_listy).any(): raise ValueError('votes are for one label for each video, these have several')
         probs = average_clips(clip_logits(learn, df.path.tolist(), clips), avg)
         targs = TensorCategory([learn.dls.vocab.o2i[o] for o in df.label])
         self = cls(learn, learn.dls.test_dl(L(df.path.tolist()).map(Path), with_labels=True), -probs.log().gather(1, targs.as_subclass(Tensor)[:,None])[:,0])
@@ -210,9 +214,10 @@ def pooled_features(
     bs:int=8, # Videos in a batch
     num_workers:int=None, # Processes that read videos; fastai's choice where None
     device=None, # Where to run; fastai's choice where None
+    reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache first
 )->np.ndarray: # (n,c)
     "Features averaged over time, space and the clips of each video"
-    dl = clips_loader(files, clips, clip_len=clip_len, size=size, bs=bs, num_workers=num_workers, device=device)
+    dl = clips_loader(files, clips, clip_len=clip_len, size=size, bs=bs, num_workers=num_workers, device=device, reader=reader)
     encoder = encoder.to(dl.device).eval()
     def of(x): return torch.cat([encoder(o).float().mean((2,3,4)) for o in x.flatten(0,1).split(bs)]).unflatten(0, x.shape[:2]).mean(1)
     return torch.cat([of(x).cpu() for x,_ in _progress(dl)]).numpy()

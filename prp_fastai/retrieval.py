@@ -90,11 +90,11 @@ def clip_features(
     return res
 
 # %% ../nbs/31_retrieval.ipynb #2461953f
-def _each_video(encoder, files, p, bs, num_workers, device, skip_bad):
+def _each_video(encoder, files, p, bs, num_workers, device, skip_bad, reader):
     "Yield the number of each of `files` and its feature, or the `VideoError` why it has none"
     starts,at = None if p.n_clips else partial(_windows, l=p.clip_len),0
     while at<len(files):
-        dl = clips_loader(files[at:], p.n_clips, p.s, p.clip_len, p.size, bs if p.n_clips else 1, num_workers, device, starts)
+        dl = clips_loader(files[at:], p.n_clips, p.s, p.clip_len, p.size, bs if p.n_clips else 1, num_workers, device, starts, reader)
         try:
             for clips,_ in dl:
                 with torch.no_grad(): each = [clip_features(encoder, o, p) for o in clips.flatten(0,1).split(10*bs)]
@@ -104,7 +104,7 @@ def _each_video(encoder, files, p, bs, num_workers, device, skip_bad):
         except VideoError as e:
             if not skip_bad: raise
             bad = at+list(files[at:]).index(e.path)
-            if bad>at: yield from ((at+i,f) for i,f in _each_video(encoder, files[at:bad], p, bs, num_workers, device, skip_bad))
+            if bad>at: yield from ((at+i,f) for i,f in _each_video(encoder, files[at:bad], p, bs, num_workers, device, skip_bad, reader))
             yield bad,e
             at = bad+1
 
@@ -117,6 +117,7 @@ def video_features(
     num_workers:int=None, # Worker processes; fastai's choice where None
     device=None, # Device of the encoder; fastai's choice where None
     skip_bad:bool=False, # Go on where a video cannot be read or is too short?
+    reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache first
 )->tuple: # Features (n,d) float32, and {number: reason} of the videos that have none, whose rows are 0
     "The mean feature of the clips of each of `videos`. Raises `FileNotFoundError` where some are missing, `VideoError` for one that cannot be read"
     files,res,device,training = L(videos).map(Path),None,ifnone(device, default_device()),encoder.training
@@ -124,7 +125,7 @@ def video_features(
     bad = {i: f'{o}: no such file' for i,o in enumerate(files) if i not in set(here)}
     encoder.eval().to(device)
     try:
-        for j,f in _progress(_each_video(encoder, files[here], protocol, bs, num_workers, device, skip_bad), len(here)):
+        for j,f in _progress(_each_video(encoder, files[here], protocol, bs, num_workers, device, skip_bad, reader), len(here)):
             i = here[j]
             if isinstance(f, VideoError):
                 bad[i] = str(f)
@@ -179,15 +180,16 @@ class VideoIndex:
         num_workers:int=None, # Worker processes; fastai's choice where None
         device=None, # Device of the encoder; fastai's choice where None
         skip_bad:bool=False, # Leave out videos that cannot be read or are too short?
+        reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache first
     )->'VideoIndex':
         "Index `videos`. Raises `FileNotFoundError` where some are missing, `VideoError` for one that cannot be used"
         encoder,card = encoder_and_card(source)
-        return cls._made(encoder, *_paths_and_labels(videos, labels), protocol, protocol_for(protocol, card, clip_len, size), path, bs, num_workers, device, skip_bad)
+        return cls._made(encoder, *_paths_and_labels(videos, labels), protocol, protocol_for(protocol, card, clip_len, size), path, bs, num_workers, device, skip_bad, reader)
 
     @classmethod
-    def _made(cls, encoder, files, labels, name, p, path=None, bs=8, num_workers=None, device=None, skip_bad=False):
+    def _made(cls, encoder, files, labels, name, p, path=None, bs=8, num_workers=None, device=None, skip_bad=False, reader=VideoReader):
         if path: Path(path).mkdir(parents=True, exist_ok=True)
-        features,bad = video_features(encoder, files, p, Path(path)/'features.npy' if path else None, bs, num_workers, device, skip_bad)
+        features,bad = video_features(encoder, files, p, Path(path)/'features.npy' if path else None, bs, num_workers, device, skip_bad, reader)
         keep = [i for i in range(len(files)) if i not in bad]
         if bad: features = features[keep]
         res = cls(features, files[keep], [labels[i] for i in keep], name, p, encoder, {str(files[i]): o for i,o in bad.items()})
@@ -394,7 +396,7 @@ def retrieval_table(
     clip_len:int=None, # Frames in a clip; the encoder's where None, or else the protocol's
     size:int=None, # Side of the crop in pixels, likewise
     path=None, # Folder to keep the indexes in; in memory where None
-    **kwargs # `bs`, `num_workers`, `device` and `skip_bad` of `VideoIndex.from_learner`
+    **kwargs # `bs`, `num_workers`, `device`, `skip_bad` and `reader` of `VideoIndex.from_learner`
 )->tuple: # Table with a row an encoder and a column a k, in %; `SearchResults` of each encoder
     "Top-k retrieval accuracy (tables 4 and 5). Raises `ValueError` where the encoder has learned from test videos"
     encoder,card = encoder_and_card(source)

@@ -70,8 +70,8 @@ def _seen(model, x):
 
 def _errors(m, like, dtype, device, tol):
     "Relative error of each way to run `m`, up to the first below `tol`"
-    ways,params,res = conv_ways(m),[p for p in m.parameters() if p.requires_grad],{}
-    key = type(m),repr(m),*ways,len(params),like.shape,like.stride(),dtype,device.type,tol
+    ways,params,res,f = conv_ways(m),[p for p in m.parameters() if p.requires_grad],{},vars(m).get('forward')
+    key = type(m),repr(m),getattr(f, 'func', f),*ways,len(params),like.shape,like.stride(),dtype,device.type,tol
     if key in _known: return _known[key]
     x = torch.empty_like(like, device=device).normal_(generator=torch.Generator(device).manual_seed(0))
     for name,f in ways.items():
@@ -91,7 +91,7 @@ def check_convs(
         for m,(like,dtype) in _seen(model, x.as_subclass(Tensor)).items():
             errors = _errors(m, like, dtype, x.device, tol)
             rows[names[m]] = dict(input=tuple(like.shape), error=errors['as it is'], way=[*errors][-1])
-    return pd.DataFrame(rows).T
+    return pd.DataFrame.from_dict(rows, orient='index', columns=['input','error','way'])
 
 # %% ../nbs/22b_speed.ipynb #d0c3230a
 _said = set()
@@ -110,11 +110,11 @@ class CheckArithmetic(Callback):
         wrong = self.found[self.found.way!='as it is']
         self.mended = [model.get_submodule(k) for k in wrong.index]
         for m,way in zip(self.mended, wrong.way): m.forward = conv_ways(m)[way]
-        self._say()
+        if len(self.found): self._say()
 
     def _say(self):
         right = self.found.error[self.found.way=='as it is']
-        _say_once(f'{", ".join(self.by)}: {len(right)} of {len(self.found)} convolutions agree with plain 32-bit arithmetic to {right.max():.0e}')
+        if len(right): _say_once(f'{", ".join(self.by)}: {len(right)} of {len(self.found)} convolutions agree with plain 32-bit arithmetic to {right.max():.0e}')
         for way,rows in self.found[self.found.way!='as it is'].groupby('way', sort=False):
             _say_once(f'{len(rows)} would get wrong gradients on this {self.x.device.type} and run {way}: {", ".join(rows.index)}')
 
@@ -167,7 +167,7 @@ def _decoder(model): return getattr(getattr(model, 'recon', None), 'layers', ())
 def _folded(up, conv, x):
     weight = F.conv3d(conv.weight, up.weight, padding=1).flip(2,3,4).transpose(0,1)
     each = torch.einsum('oc...,c->o...', conv.weight, up.bias)[:,None]
-    bias = F.conv3d(x.new_ones(1, 1, *(2*o for o in x.shape[2:])), each, conv.bias, padding=1)
+    bias = F.conv3d(x.new_ones((1, 1, *(2*o for o in x.shape[2:]))), each, conv.bias, padding=1)
     return F.conv_transpose3d(x, weight, stride=2, padding=1) + bias
 
 def fold(

@@ -35,7 +35,7 @@ class PlaybackRate(RandItem):
         clip_len:int=16, # l: frames in a clip
         size:tuple=(128,171), # (height, width) that frames are scaled to
         seed:int=42, # Of the draws in validation
-        short:str='feasible_rate', # Where a video is too short for a rate: draw a rate that fits, 'resample' another video, 'loop' this one, or 'leave_out' (raise)
+        short:str='feasible_rate', # Where a video is too short for a rate: draw a rate that fits, 'resample' another video in training, 'loop' this one, or 'leave_out' (raise)
         start:str='uniform', # Where clips start: 'uniform', or 'off_by_one' as the authors' code
         redraw:bool=False, # Draw anew in validation too?
         reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
@@ -51,6 +51,8 @@ class PlaybackRate(RandItem):
 
     def before_call(self, b, split_idx):
         self.do,self.idx,self.rng = True,split_idx,item_rng(b[0], self.seed) if split_idx and not self.redraw else random
+
+    def __getstate__(self): return {k: v for k,v in vars(self).items() if k!='rng'}
 
     def draw(self, path, n):
         "Rate and start of a clip in `path` of `n` frames"
@@ -80,7 +82,7 @@ def _others(self:PlaybackRate, path):
     "Path, and function of it and its number of frames that draws rate and start, where not all is as by default"
     late,s = self.start=='off_by_one',None
     def fits(n, s): return n_starts(n-late, s, self.clip_len)
-    if self.short=='resample':
+    if self.short=='resample' and not self.idx:
         s = self.rng.choice(self.rates)
         for o in (path, *self.rng.sample(self.pool, len(self.pool))):
             with self.reader(o) as v:

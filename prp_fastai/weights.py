@@ -51,10 +51,15 @@ def encoder_card(
 def save_encoder(self:Learner,
     fname, # File to write, by convention `.safetensors`
 )->Path: # `fname`
-    "Write the encoder's weights, with its `encoder_card`, beside `fname` and then in its place; of several processes the first does"
+    "Write the encoder's weights, with its `encoder_card`, beside `fname` and then in its place; of several processes the first does; others may read it as the umask says"
     if rank_distrib(): return Path(fname)
     state = {k: v.contiguous() for k,v in get_model(self.model).encoder.state_dict().items()}
-    save_file(state, tmp:=Path(fname).with_suffix('.tmp'), metadata=dict(prp_fastai=json.dumps(encoder_card(self))))
+    tmp = Path(fname).with_suffix('.tmp')
+    tmp.unlink(missing_ok=True)
+    tmp.touch()
+    mode = tmp.stat().st_mode
+    save_file(state, tmp, metadata=dict(prp_fastai=json.dumps(encoder_card(self))))
+    tmp.chmod(mode)
     return tmp.replace(fname)
 
 # %% ../nbs/24_weights.ipynb #5924cbaa

@@ -1,18 +1,50 @@
 "The commands, as the shell runs them"
-import json,os,subprocess,sys,tempfile
+import json,os,re,runpy,subprocess,sys,tempfile,traceback
 from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
 from prp_fastai.all import *
 
 bin = Path(sys.executable).parent
 def run(*args, ok=True, **kwargs):
+    "What a command says, in a shell of its own"
     res = subprocess.run([str(bin/args[0]), *map(str, args[1:])], capture_output=True, text=True, **kwargs)
     assert (res.returncode==0)==ok, res.stdout+res.stderr
     return res.stdout+res.stderr
 
+def play(script, args, out):
+    "Run a script in this process, its output into the file `out`; the exit code"
+    for fd in (1,2): os.dup2(out.fileno(), fd)
+    sys.stdout,sys.stderr = (os.fdopen(fd, 'w', buffering=1, closefd=False) for fd in (1,2))
+    torch.set_num_threads(1)
+    sys.argv = [str(script), *map(str, args)]
+    try: runpy.run_path(str(script), run_name='__main__')
+    except SystemExit as e:
+        if isinstance(e.code, str): print(e.code, file=sys.stderr)
+        return e.code if isinstance(e.code, int) else e.code is not None
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+def fork(name, *args, ok=True):
+    "What a command says, in a copy of this process, which has imported everything"
+    with tempfile.TemporaryFile('w+') as out:
+        if not (pid := os.fork()):
+            code = 1
+            try: code = play(bin/name, args, out)
+            finally:
+                sys.stdout.flush(); sys.stderr.flush()
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        out.seek(0)
+        said = out.read()
+    assert (code==0)==ok, said
+    return said
+
 def test_pretrain_leaves_what_it_says(video_folder, tmp_path):
     said = run('prp-pretrain', video_folder, '--out', tmp_path/'run', '--width', .05, '--size', 32, '--epochs', 2, '--bs', 4, '--lr', .02, '--by-group', cwd=tmp_path)
-    assert 'rate accuracy' in said and 'chance is 0.250' in said and 'valid_loss_g' in said
+    assert re.search(r'rate accuracy 0\.\d{3} after the last epoch; the lengths of the videos alone give 0\.250\n', said) and 'valid_loss_g' in said
+    assert 'the lengths of the videos alone give a rate accuracy' not in said
     history = pd.read_csv(tmp_path/'run/history.csv')
     assert len(history)==2 and {'train_loss','valid_loss','valid_rate_accuracy','train_loss_d','valid_loss_g'}<=set(history)
     how = json.loads((tmp_path/'run/settings.json').read_text())
@@ -22,48 +54,48 @@ def test_pretrain_leaves_what_it_says(video_folder, tmp_path):
 
 def test_pretrain_goes_on_where_it_was_told_to_stop(video_folder, tmp_path):
     small = (video_folder, '--width', .02, '--size', 24, '--bs', 4, '--epochs', 6, '--num-workers', 1)
-    said = run('prp-pretrain', *small, '--out', tmp_path/'whole')
+    said = fork('prp-pretrain', *small, '--out', tmp_path/'whole')
     job = subprocess.Popen([str(bin/'prp-pretrain'), *map(str, small), '--out', str(tmp_path/'broken')], stdout=subprocess.PIPE, text=True)
     for line in job.stdout:
         if line.startswith('epoch 1 '): job.terminate()
     assert job.wait(60)==143 and 1<len(pd.read_csv(tmp_path/'broken/history.csv'))<6
-    assert 'goes on at epoch' in run('prp-pretrain', *small, '--out', tmp_path/'broken', '--resume')
+    assert 'goes on at epoch' in fork('prp-pretrain', *small, '--out', tmp_path/'broken', '--resume')
     a,b = (pd.read_csv(tmp_path/o/'history.csv').drop(columns='time') for o in ('whole','broken'))
     assert a.equals(b)
     assert all(torch.equal(x, y) for x,y in zip(*(load_encoder(tmp_path/o/'encoder.safetensors').state_dict().values() for o in ('whole','broken'))))
-    assert '--resume needs the same: lr' in run('prp-pretrain', *small, '--out', tmp_path/'broken', '--resume', '--lr', .5, ok=False)
+    assert '--resume needs the same: lr' in fork('prp-pretrain', *small, '--out', tmp_path/'broken', '--resume', '--lr', .5, ok=False)
 
 def test_settings_of_one_run_for_another(video_folder, tmp_path):
     small = (str(video_folder), '--width', .02, '--size', 24, '--bs', 4, '--epochs', 1, '--num-workers', 0)
-    run('prp-pretrain', *small, '--out', tmp_path/'a', '--speed', 'channels_last,fold,bf16', '--accumulate', 8, '--attn', 'none', '--log', 'tensorboard')
+    fork('prp-pretrain', *small, '--out', tmp_path/'a', '--speed', 'channels_last,fold,bf16', '--accumulate', 8, '--attn', 'none', '--log', 'tensorboard')
     assert list((tmp_path/'a').glob('events.out.*'))
-    run('prp-pretrain', video_folder, '--out', tmp_path/'b', '--config', tmp_path/'a/settings.json', '--lr', .02)
-    assert 'kind' in run('prp-pretrain', *small, '--out', tmp_path/'c', '--log', 'paper', ok=False)
+    fork('prp-pretrain', video_folder, '--out', tmp_path/'b', '--config', tmp_path/'a/settings.json', '--lr', .02)
+    assert 'kind' in fork('prp-pretrain', *small, '--out', tmp_path/'c', '--log', 'paper', ok=False)
     a,b = (json.loads((tmp_path/o/'settings.json').read_text())['settings'] for o in 'ab')
     assert a['speed']=='channels_last,fold,bf16' and {k for k in a if a[k]!=b[k]}=={'out','lr'} and b['lr']==.02
     (tmp_path/'odd.json').write_text('{"colour": 1}')
-    assert 'does not know: colour' in run('prp-pretrain', video_folder, '--out', tmp_path/'c', '--config', tmp_path/'odd.json', ok=False)
-    assert "no speed-up 'warp'" in run('prp-pretrain', video_folder, '--out', tmp_path/'c', '--speed', 'warp', ok=False)
+    assert 'does not know: colour' in fork('prp-pretrain', video_folder, '--out', tmp_path/'c', '--config', tmp_path/'odd.json', ok=False)
+    assert "no speed-up 'warp'" in fork('prp-pretrain', video_folder, '--out', tmp_path/'c', '--speed', 'warp', ok=False)
 
 def test_two_processes_pretrain_as_one_does(video_folder, tmp_path):
-    "The first epoch to the last digits of a float; from there on a step can turn the noise of a sum in another order into thousandths, on some processors"
+    "The first epoch to float noise; from there on a step can turn the noise of a sum in another order into thousandths, on some processors"
     small = (str(video_folder), '--width', .02, '--size', 24, '--epochs', 2, '--num-workers', 0)
-    run('prp-pretrain', *small, '--bs', 4, '--out', tmp_path/'one')
+    fork('prp-pretrain', *small, '--bs', 4, '--out', tmp_path/'one')
     said = run('python', '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2, bin/'prp-pretrain', *small, '--bs', 2, '--out', tmp_path/'two', env={**os.environ, 'OMP_NUM_THREADS':'1'})
     assert said.count('videos to train on')==1 and said.count('rate accuracy')>=1
     a,b = (pd.read_csv(tmp_path/o/'history.csv').drop(columns=['epoch','time']) for o in ('one','two'))
-    for epoch,rtol in enumerate((1e-4,2e-2)): np.testing.assert_allclose(a.iloc[epoch], b.iloc[epoch], rtol=rtol)
+    for epoch,rtol in enumerate((1e-3,2e-2)): np.testing.assert_allclose(a.iloc[epoch], b.iloc[epoch], rtol=rtol)
     assert sorted(o.name for o in (tmp_path/'one').iterdir())==sorted(o.name for o in (tmp_path/'two').iterdir())
 
 def test_machines_fill_a_cache_together(video_folder, tmp_path):
-    for k in range(3): run('prp-cache', video_folder, tmp_path/'cache', '--size', 24, '--shard', f'{k}/3', '--manifest', tmp_path/f'{k}.csv')
+    for k in range(3): fork('prp-cache', video_folder, tmp_path/'cache', '--size', 24, '--shard', f'{k}/3', '--manifest', tmp_path/f'{k}.csv')
     assert len(list((tmp_path/'cache').rglob('*.npy')))==12
-    assert '12 of 12 videos' in run('prp-cache', video_folder, tmp_path/'cache', '--size', 24, '--yuv')
-    assert "a shard is k/n" in run('prp-cache', video_folder, tmp_path/'cache', '--shard', '3/3', ok=False)
+    assert '12 of 12 videos' in fork('prp-cache', video_folder, tmp_path/'cache', '--size', 24, '--yuv')
+    assert "a shard is k/n" in fork('prp-cache', video_folder, tmp_path/'cache', '--shard', '3/3', ok=False)
 
 def test_machines_scan_together(video_folder, tmp_path):
-    for k in range(3): assert '4 videos' in run('prp-scan', video_folder, '--shard', f'{k}/3', '--manifest', tmp_path/f'{k}.csv')
-    run('prp-scan', video_folder, '--manifest', tmp_path/'whole.csv')
+    for k in range(3): assert '4 videos' in fork('prp-scan', video_folder, '--shard', f'{k}/3', '--manifest', tmp_path/f'{k}.csv')
+    fork('prp-scan', video_folder, '--manifest', tmp_path/'whole.csv')
     parts = pd.concat([pd.read_csv(tmp_path/f'{k}.csv') for k in range(3)], ignore_index=True)
     assert parts.sort_values('path', ignore_index=True).equals(pd.read_csv(tmp_path/'whole.csv'))
 
@@ -72,7 +104,7 @@ def test_pretrain_from_list_and_table(video_folder, tmp_path):
     (tmp_path/'train.txt').write_text('\n'.join(names[:8])); (tmp_path/'valid.txt').write_text('\n'.join(names[8:]))
     (tmp_path/'train.csv').write_text('\n'.join(['path', *names[:8]]))
     small = ('--root', video_folder, '--valid', tmp_path/'valid.txt', '--width', .05, '--size', 32, '--epochs', 1, '--bs', 4, '--encoder', 'r3d', '--heads', 'recon')
-    for o in ('txt','csv'): assert '8 videos to train on, 4 to validate on' in run('prp-pretrain', tmp_path/f'train.{o}', '--out', tmp_path/o, *small)
+    for o in ('txt','csv'): assert '8 videos to train on, 4 to validate on' in fork('prp-pretrain', tmp_path/f'train.{o}', '--out', tmp_path/o, *small)
 
 def test_provenance_without_git(monkeypatch):
     assert provenance({})['git_revision']
@@ -80,13 +112,13 @@ def test_provenance_without_git(monkeypatch):
     assert provenance({})['git_revision'] is None
 
 def test_help_has_every_setting_of_the_paper():
-    said = run('prp-pretrain', '--help')
+    said = fork('prp-pretrain', '--help')
     for o in ('encoder','width','heads','rates','clip-len','recon-rate','size','lambda-d','lambda-g','epochs','lr','mom','wd','schedule','bs','seed'): assert f'--{o}' in said, o
 
 @pytest.mark.parametrize('args,says', [(['nowhere'], 'no such folder or list'), (['sample','--rates','1,3'], 'powers of two'), (['sample','--encoder','resnet'], 'no encoder'),
                                        (['sample','--schedule','cosine'], 'schedule must be')])
 def test_bad_settings_are_one_sentence_before_anything_runs(tmp_path, args, says):
-    said = run('prp-pretrain', *args, '--out', tmp_path/'run', ok=False)
+    said = fork('prp-pretrain', *args, '--out', tmp_path/'run', ok=False)
     assert says in said and not (tmp_path/'run/history.csv').exists()
 
 def test_demo_says_what_it_told_and_where_the_pictures_are(tmp_path):

@@ -1,5 +1,5 @@
 "Whatever is public is documented, shown in a notebook, and has its place in the sidebar"
-import ast,dataclasses,importlib,inspect,re,sys
+import ast,dataclasses,importlib,inspect,re,subprocess,sys
 from pathlib import Path
 import yaml
 from fastcore.docments import docments
@@ -66,3 +66,11 @@ def test_notebooks_are_small():
     for p in notebooks:
         assert p.stat().st_size<700_000, p.name
         assert not pictures.slim(read_nb(p)), f'{p.name} has photographs as PNG, run python docs/pictures.py'
+
+def test_the_report_of_wrong_gradients_runs():
+    "Its code says what it prints, one relative error for each number of frames; right for all but two of them on every processor"
+    code = re.search(r'```python\n(.*?)```', (root/'docs/reports/bf16_conv3d.md').read_text(), re.S)[1]
+    assert len(code.splitlines())<=10
+    ran = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    errors = {int(k): float(v) for k,v in map(str.split, ran.stdout.splitlines())}
+    assert list(errors)==[1,2,3,4] and all(0<errors[k]<.01 for k in (1,3,4)) and not 0<=errors[2]<1e-4

@@ -87,7 +87,7 @@ def test_a_video_that_breaks_later_is_replaced_and_listed(mixed, capsys, workers
     learn = prp_learner(dls, 'c3d', width=.05, cbs=WatchVideos(max_share=.5))
     with learn.no_bar(): learn.fit(1)
     said = capsys.readouterr().out
-    assert '1 videos could not be read and were replaced' in said and broken.name in said
+    assert '1 of 7 videos could not be read and were replaced' in said and broken.name in said
 
 def test_too_many_of_them_stop_the_run(mixed):
     dls = PRPDataLoaders.from_folder(mixed, size=32, bs=2, num_workers=0, valid_pct=.3)

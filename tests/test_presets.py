@@ -25,14 +25,14 @@ def test_row(row):
         assert o.note and o.paper==o.authors==''
         return
     default = parameter(o.argument).default
-    assert default==o.paper, 'the paper is the default'
     arg = o.argument.split('.')[-1]
+    assert (presets['paper'][arg] if default is None else default)==o.paper, 'the paper is the default'
     if arg in presets['paper']: assert (presets['paper'][arg],presets['authors'][arg])==(o.paper,o.authors)
     else: assert o.paper==o.authors or o.note
 
 def test_presets_have_the_same_names_and_nothing_idle():
-    assert presets['paper'].keys()==presets['authors'].keys()
-    assert all(presets['paper'][k]!=presets['authors'][k] for k in presets['paper'])
+    assert presets['paper'].keys()==presets['authors'].keys()==presets['small'].keys()
+    assert all(presets['paper'][k]!=presets['authors' if k in clip_settings else 'small'][k] for k in presets['paper'])
 
 def parts(dls): return [item_tfm(dls, o) for o in (PlaybackRate,CropVideo,PRPBatch)]
 
@@ -41,7 +41,7 @@ def test_preset_reaches_its_places(video_folder, preset):
     rated,crop,batch = parts(PRPDataLoaders.from_folder(video_folder, **small, preset=preset))
     got = dict(crop=crop.crop, short=rated.short, start=rated.start, redraw_valid=rated.redraw, fake_gt=batch.fake_gt,
                **{k:getattr(batch.motion, k) for k in ('diff','norm','per_channel','time_interp','eps')})
-    assert got==presets[preset]
+    assert got=={k: presets[preset][k] for k in clip_settings}
     assert {k:getattr(batch.motion, k) for k in ('diff','norm','per_channel','time_interp','eps')}=={k:got[k] for k in ('diff','norm','per_channel','time_interp','eps')}
 
 def test_a_name_wins_over_the_preset(video_folder):
@@ -162,4 +162,26 @@ def test_the_command_takes_presets(tmp_path, monkeypatch):
     def from_files(*args, **kwargs): got.update(kwargs); raise Stop
     monkeypatch.setattr(PRPDataLoaders, 'from_files', from_files)
     with pytest.raises(Stop): prp_pretrain('sample', out=str(tmp_path), preset='authors', crop='random', attn='none')
-    assert got['preset']=='authors' and got['crop']=='random' and got['attn'] is None and 'diff' not in got
+    assert got['preset']=='authors' and got['crop']=='random' and got['attn'] is None and got['diff']=='sparse4' and got['bs']==8
+
+@pytest.mark.parametrize('preset,given', [('paper',{}), ('small',{}), ('small',dict(opt_func='sgd', final='sigmoid', mean_colour=False, lambda_d=.3, lr=.02))])
+def test_preset_reaches_the_learner(video_folder, preset, given):
+    dls = PRPDataLoaders.from_folder(video_folder, **small)
+    learn,want = prp_learner(dls, 'c3d', width=.05, preset=preset, **given),presets[preset]|given
+    learn.create_opt()
+    assert isinstance(learn.opt, OptimWrapper)==(want['opt_func']=='adamw')
+    assert (learn.lr,learn.loss_func.lambda_d)==(want['lr'],want['lambda_d'])
+    end = learn.model.recon.layers[-1]
+    assert [type(o) for o in end[1:]]==[type(o) for o in finals[want['final']]()]
+    assert bool((end[0].bias.detach().cpu()-clip_colour(dls).cpu()).abs().max()<.2)==want['mean_colour']
+
+def test_the_command_trains_as_small(tmp_path):
+    learn = prp_pretrain('sample', out=str(tmp_path), preset='small', epochs=1, size=24, width=.02, num_workers=0, speed='')
+    kept = json.loads((tmp_path/'settings.json').read_text())['settings']
+    assert {k: kept[k] for k in presets['small']}==presets['small']|dict(epochs=1)
+    assert isinstance(learn.opt, OptimWrapper) and learn.dls.bs==16 and len(learn.model.recon.layers[-1])==1
+
+def test_mean_colour_needs_a_linear_end(video_folder):
+    dls = PRPDataLoaders.from_folder(video_folder, **small)
+    with pytest.raises(ValueError, match="mean_colour needs final='linear', got 'bn_relu'"): prp_learner(dls, mean_colour=True)
+    with pytest.raises(ValueError, match='opt_func must be one of sgd, adamw'): prp_pretrain('sample', opt_func='adam')

@@ -56,6 +56,13 @@ def test_sigterm_anywhere(video_folder, whole, tmp_path, at):
     assert same(tmp_path, whole) and table(tmp_path).equals(table(whole))
     assert all(torch.equal(a, b) for a,b in zip(load_encoder(tmp_path/'e.safetensors').parameters(), load_encoder(whole/'e.safetensors').parameters()))
 
+def test_small_goes_on_to_the_same_bits(video_folder, tmp_path):
+    def run(o, *others): return fit(learner(video_folder, preset='small'), tmp_path/o, *others)
+    run('whole')
+    with pytest.raises(SystemExit): run('stopped', StopAt((1,'train',2)))
+    run('stopped')
+    assert same(tmp_path/'stopped', tmp_path/'whole') and table(tmp_path/'stopped').equals(table(tmp_path/'whole'))
+
 def test_number_of_workers_may_change(video_folder, whole, tmp_path):
     with pytest.raises(SystemExit): fit(learner(video_folder, workers=2), tmp_path, StopAt((1,'train',1)))
     with pytest.raises(SystemExit): fit(learner(video_folder, workers=1), tmp_path, StopAt((1,'train',3)))

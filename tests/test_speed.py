@@ -236,6 +236,26 @@ def test_an_injected_wrong_gradient_is_found_and_mended(monkeypatch, capsys):
     monkeypatch.setattr(CheckArithmetic, 'before_batch', noop)
     assert (gradients(BF16(), model=wrong_model())[key]-right).norm()>5*right.norm()
 
+def test_what_is_known_of_a_layer_is_known_of_its_own_forward_alone():
+    x,model = a_batch()[0],PRPModel('c3d', width=.03, heads=('rate',))
+    conv = model.encoder.conv1[0]
+    assert check_convs(model, x).way['encoder.conv1.0']=='as it is'
+    conv.forward = partial(lambda conv, x: nn.Conv3d.forward(conv, x.roll(1, 2)), conv)
+    assert check_convs(model, x).way['encoder.conv1.0']=='padded by hand'
+    del conv.forward
+    assert check_convs(model, x).way['encoder.conv1.0']=='as it is'
+
+def test_a_model_without_convolutions_needs_no_check(capsys):
+    net = nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(3,4))
+    fitted(BF16(), ChannelsLast3d(), model=net, batches=[(a_batch()[0],torch.arange(4))], loss_func=CrossEntropyLossFlat(), opt_func=SGD)
+    assert len(check_convs(net, a_batch()[0]))==0 and 'convolutions' not in capsys.readouterr().out
+
+def test_folding_takes_clips_of_every_type():
+    model,x = PRPModel('c3d', width=.03).eval(),a_batch(2)[0]
+    pairs = fold(model)
+    torch.testing.assert_close(model(TensorVideo(x))[1].as_subclass(Tensor), model(x)[1])
+    for m in itertools.chain(*pairs): del m.forward
+
 def test_folding_that_is_wrong_is_undone(monkeypatch, capsys):
     import prp_fastai.speed as speed
     ours = speed._folded
