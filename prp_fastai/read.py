@@ -48,7 +48,7 @@ def write_video(
     **options # Options of the encoder: `crf=23`, `g=12` (key frames), `bf=2` (B-frames), ...
 )->Path: # `path`
     "Encode `frames` to `path`"
-    with av.open(str(path), 'w') as container:
+    with av.open(f'file:{path}', 'w') as container:
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options={k:str(v) for k,v in options.items()})
         stream.height,stream.width = frames.shape[2:]
         stream.pix_fmt = pix_fmt
@@ -64,9 +64,14 @@ class FrameIndex:
         pts:list, # Time of each frame, ascending, in units of the stream's time base
         keys:list, # Those from which decoding gives the same frames as from the beginning
         skip:bool=True, # May frames that no other is made from be skipped on the way? Not if packets are missing
+        tick:Fraction=Fraction(1), # Seconds in a unit of the time base
     ): store_attr()
     def __len__(self): return len(self.pts)
     def key_of(self, i): return bisect(self.keys, self.pts[i])-1
+    @property
+    def times(self): return (np.array(self.pts)-self.pts[0])*float(self.tick)
+    @property
+    def duration(self): return float((self.pts[-1]-self.pts[0]+int(np.median(np.diff(self.pts))))*self.tick) if len(self)>1 else 0.
 
 # %% ../nbs/01_read.ipynb #6bf23458
 def _pack(xs):
@@ -84,15 +89,15 @@ def _unpack(text):
 @patch
 def to_text(self:FrameIndex)->str:
     "One line that `FrameIndex.from_text` reads"
-    return f'{_pack(self.pts)} {_pack(self.keys)}' + ('' if self.skip else ' all')
+    return f'{_pack(self.pts)} {_pack(self.keys)} {self.tick}' + ('' if self.skip else ' all')
 
 @patch(cls_method=True)
 def from_text(cls:FrameIndex,
     text:str, # What `to_text` gave
 ):
     "The index in `text`"
-    pts,keys,*every = text.split(' ')
-    return cls(_unpack(pts), _unpack(keys), not every)
+    pts,keys,tick,*every = text.split(' ')
+    return cls(_unpack(pts), _unpack(keys), not every, Fraction(tick))
 
 # %% ../nbs/01_read.ipynb #3ea43310
 def _film(streams):
@@ -109,7 +114,7 @@ class VideoReader:
         path, # File to open
         known=None, # Text of its `FrameIndex`, or its number of frames if it has none; None: decode it to find out
     ):
-        self.path,self.scaler,self.matrix = Path(path),VideoReformatter(),None
+        self.path,self.scaler = Path(path),VideoReformatter()
         with _errors_of(path):
             if self.path.exists() and not self.path.is_file(): raise ValueError('it is not a file')
             if self.path.stat().st_size==0: raise ValueError('the file is empty')
@@ -181,6 +186,11 @@ def _checksum(frame):
     sums = [zlib.crc32(np.ascontiguousarray(_rows(frame, i))) for i in range(len(frame.planes))]
     return frame.format.name,frame.width,frame.height,*sums
 
+def _repeats(rows, last, bits=8):
+    "Whether brightness `rows` is that of the frame before, but for two levels of 256"
+    if last is None or rows.shape!=last.shape or rows.dtype!=last.dtype: return False
+    return int((np.maximum(rows, last)-np.minimum(rows, last)).max())<=2<<max(0, bits-8)
+
 def _even(times):
     "Whether `times` ascend in equal steps, but for rounding"
     steps = np.diff(times)
@@ -206,8 +216,8 @@ def _learn(self:VideoReader):
         if packet.is_keyframe and packet.pts is not None: keys.append(packet.pts)
     for f in self._decode(seen=seen):
         if f.key_frame: sums[f.pts] = _checksum(f)
-        rows = _rows(f)[::4,::4].astype(np.int16)
-        self.n_same += last is not None and rows.shape==last.shape and np.abs(rows-last).mean()<.1
+        rows = _rows(f)[::2,::2].copy()
+        self.n_same += _repeats(rows, last, f.format.components[0].bits)
         last = rows
         times.append(f.pts)
     self.n_frames,self.n_lost,faults = len(times),max(0, n_shown-len(times)),self.faults
@@ -215,7 +225,7 @@ def _learn(self:VideoReader):
     told = None not in times and all(a<b for a,b in zip(times, times[1:]))
     reordered = self.stream.codec_context.has_b_frames and self.container.format.name=='avi'
     sound = not faults and not self.n_lost and self.container.format.name!='mpeg' and told and _even(times)
-    self.index = FrameIndex(times, self._keys(times, keys, sums, sound), sound) if told and not reordered else None
+    self.index = self._indexed(times, sorted(set(keys) & set(times) & set(sums)), sums, sound) if told and not reordered else None
     self.faults = faults
 
 # %% ../nbs/01_read.ipynb #2baad5ea
@@ -231,14 +241,21 @@ def _from(self:VideoReader, want):
     return itertools.islice((f for f in self._decode(want[0]) if f.pts is None or f.pts>=want[0]), len(want))
 
 @patch
-def _keys(self:VideoReader, times, keys, sums, sound):
-    "Those of `keys` from which decoding gives the frames with these checksums: the key frame, or all up to the next one if the file is not `sound`"
-    if not sound: sums = {f.pts: _checksum(f) for f in self._decode()}
+def _keys(self:VideoReader, times, keys, sums, whole):
+    "Those of `keys` from which decoding gives frames with these checksums: the key frame, or with `whole` all up to the next one"
     good,end = [],len(times)
-    for k in sorted(set(keys) & set(times) & set(sums), reverse=True):
+    for k in reversed(keys):
         i = bisect_left(times, k)
-        if self._same(times[i:i+1 if sound else end], sums): good,end = [k]+good,i
+        if self._same(times[i:end if whole else i+1], sums): good,end = [k]+good,i
     return good
+
+@patch
+def _indexed(self:VideoReader, times, keys, sums, sound):
+    "The index of frames at `times`; if the file is not `sound`, or a key frame differs after a jump, all frames are compared"
+    good = self._keys(times, keys, sums, False) if sound else []
+    if sound and good==keys: return FrameIndex(times, good, tick=self.stream.time_base)
+    sums = {f.pts: _checksum(f) for f in self._decode()}
+    return FrameIndex(times, self._keys(times, keys, sums, True), False, self.stream.time_base)
 
 # %% ../nbs/01_read.ipynb #618828eb
 @patch
@@ -283,6 +300,8 @@ def _window(x, window, k=1):
 
 _bt601 = {(o,r) for o in (2,5,6) for r in (0,1)} # FFmpeg's numbers of matrix and range: not said, BT.470 BG, SMPTE 170M; not said, limited
 
+_matrices = {0,1,2,4,5,6,7,9} # Those that FFmpeg's scaler knows; 2 is: not said
+
 @patch
 def _upright(self:VideoReader, frame):
     "(height, width) of `frame` as it is to be seen, and by how many quarter turns it is stored otherwise"
@@ -296,6 +315,7 @@ def _put(self:VideoReader, frame, out, size, cuts, yuv=False):
     same = tuple(size)==turned
     h,w = (o+o%2 if yuv else o for o in size)
     if turns%2: h,w = w,h
+    if frame.colorspace not in _matrices: frame.colorspace = 2
     how = dict(format='yuv420p' if yuv else 'rgb24' if same else 'gbrp')
     if yuv and (frame.colorspace,frame.color_range) not in _bt601: how |= dict(dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG)
     frame = self.scaler.reformat(frame, w, h, threads=1, **how)
@@ -383,25 +403,21 @@ def planes(self:VideoReader,
 @dataclass(frozen=True)
 class VideoInfo:
     "What a file is"
-    n_frames:int # Frames, as its packets say
-    fps:float # Frames per second; 0 where the file does not say
+    n_frames:int # Frames that decode
+    fps:float # Frames per second, by their times; 0 if nothing says
     height:int # Of the upright frame, in pixels
     width:int # Likewise
     codec:str # FFmpeg's name of it
-    duration:float # Seconds; 0 where `fps` is
+    duration:float # Seconds from the first frame to the end of the last; 0 if nothing says
 
 @patch(as_prop=True)
 def info(self:VideoReader)->VideoInfo:
     "Facts of this file; decodes its first frame. Raises `VideoError`"
     h,w = self.frames([0]).shape[2:]
-    fps = float(self.stream.average_rate or self.stream.guessed_rate or 0)
-    return VideoInfo(len(self), fps, h, w, self.stream.codec_context.name, len(self)/fps if fps else 0.)
-
-# %% ../nbs/01_read.ipynb #43c4f104
-@patch
-def count_decoded(self:VideoReader)->int:
-    "How many frames can be decoded, by decoding all. Raises `VideoError`"
-    with _errors_of(self.path): return sum(1 for _ in self._decode())
+    stated = float(self.stream.average_rate or self.stream.guessed_rate or 0)
+    seconds = (self.index.duration if self.index else 0) or (len(self)/stated if stated else 0.)
+    fps = len(self)/seconds if seconds else 0.
+    return VideoInfo(len(self), stated if abs(stated-fps)<.01*fps else fps, h, w, self.stream.codec_context.name, seconds)
 
 # %% ../nbs/01_read.ipynb #65b51f55
 def probe(
@@ -436,14 +452,14 @@ class _TorchcodecReader(VideoReader):
         super().__init__(path, known)
 
     def frames(self, idxs, size=None, window=None):
-        out = self._played(_within(idxs, self), size) if self.index else None
+        out = self._played(_within(idxs, self), size) if self.index and self.index.skip else None
         return super().frames(idxs, size, window=window) if out is None else _window(out, window)
 
     def _played(self, idxs, size):
         "Frames `idxs`, or None where torchcodec has others at their times"
         pts = np.array(self.index.pts + self.index.pts[-1:])
         tick = float(self.stream.time_base)
-        try: shown = self.decoders.VideoDecoder(str(self.path)).get_frames_played_at(seconds=(pts[idxs]+pts[1:][idxs])/2*tick)
+        try: shown = self.decoders.VideoDecoder(os.path.abspath(self.path), stream_index=self.stream.index).get_frames_played_at(seconds=(pts[idxs]+pts[1:][idxs])/2*tick)
         except (RuntimeError, IndexError, ValueError): return None
         if np.abs(shown.pts_seconds.numpy()-pts[idxs]*tick).max()>tick/2: return None
         frames = F.interpolate(shown.data, size=size, mode='bilinear', antialias=True) if size else shown.data
