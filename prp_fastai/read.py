@@ -12,10 +12,12 @@ __all__ = ['VideoError', 'write_video', 'FrameIndex', 'VideoReader', 'TensorChro
 from fastai.data.all import *
 from .core import *
 from bisect import bisect,bisect_left
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 import av,zlib
+from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 from av.video.reformatter import ColorRange,Colorspace,VideoReformatter
 
@@ -63,7 +65,7 @@ class FrameIndex:
     def __init__(self,
         pts:list, # Time of each frame, ascending, in units of the stream's time base
         keys:list, # Those from which decoding gives the same frames as from the beginning
-        skip:bool=True, # May frames that no other is made from be skipped on the way? Not if packets are missing
+        skip:bool=True, # May frames that no other is made from be skipped on the way? Not if something is amiss
         tick:Fraction=Fraction(1), # Seconds in a unit of the time base
     ): store_attr()
     def __len__(self): return len(self.pts)
@@ -128,7 +130,7 @@ class VideoReader:
         self.stream = _film(self.container.streams)
         if self.stream is None: raise ValueError('it has no video stream')
         if self.stream.codec_context is None: raise ValueError('no decoder knows its codec')
-        self.stream.codec_context.thread_count = 1
+        self.stream.codec_context.thread_count,self.fresh = 1,True
 
     def __len__(self): return self.n_frames
     def __enter__(self): return self
@@ -144,13 +146,25 @@ def _packets(self:VideoReader):
         yield None
 
 @patch
-def _decode(self:VideoReader, pts=None, wanted=None, seen=noop):
-    "Yield frames in display order, from the key frame at `pts` or from the beginning. Skip non-reference frames before `wanted`"
-    self.faults = []
-    if pts is None:
+def _again(self:VideoReader):
+    "Open the file anew, unless nothing has been decoded yet"
+    if not self.fresh:
         self.container.close()
         self._open()
-    else: self.container.seek(pts, stream=self.stream)
+
+@patch
+def _seek(self:VideoReader, pts):
+    "Go to the key frame at `pts`, or before it; MPEG streams know the times of decoding alone, which are earlier"
+    early = .5/self.stream.time_base if self.container.format.name in ('mpegts','mpeg') else 0
+    try: self.container.seek(pts-int(early), stream=self.stream)
+    except av.FFmpegError: self._again()
+
+@patch
+def _decode(self:VideoReader, pts=None, wanted=None, anew=False, seen=noop):
+    "Yield frames in display order, from the key frame at `pts` or from the beginning. Skip non-reference frames before `wanted`"
+    if pts is None or anew: self._again()
+    self.faults,self.fresh = [],False
+    if pts is not None: self._seek(pts)
     context,skipping = self.stream.codec_context,None
     for packet in self._packets():
         before = wanted is not None and packet is not None and packet.pts is not None and packet.pts<wanted
@@ -194,7 +208,14 @@ def _repeats(rows, last, bits=8):
 def _even(times):
     "Whether `times` ascend in equal steps, but for rounding"
     steps = np.diff(times)
-    return not len(steps) or steps.max()-steps.min()<=1
+    return not len(steps) or bool(steps.max()-steps.min()<=1)
+
+def _checksums(frames):
+    "Time and checksum of each; three frames are kept alive, as memory in which a decoder left them may come up in damaged ones"
+    alive = deque(maxlen=3)
+    for f in frames:
+        alive.append(f)
+        yield f.pts,_checksum(f)
 
 # %% ../nbs/01_read.ipynb #8eb53134
 @patch
@@ -207,55 +228,57 @@ def _shows(self:VideoReader, packet):
 @patch
 def _learn(self:VideoReader):
     "Decode all frames: their index, the number of packets `n_lost` that gave none, and of frames `n_same` that repeat the one before"
-    keys,times,sums,last,self.n_same = [],[],{},None,0
-    n_shown = 0
+    keys,sums,last,corrupt,n_shown,self.n_same = [],[],None,False,0,0
     def seen(packet):
         nonlocal n_shown
         if packet is None or not packet.size: return
         n_shown += self._shows(packet)
         if packet.is_keyframe and packet.pts is not None: keys.append(packet.pts)
     for f in self._decode(seen=seen):
-        if f.key_frame: sums[f.pts] = _checksum(f)
+        sums.append((f.pts, _checksum(f)))
+        corrupt |= f.is_corrupt
         rows = _rows(f)[::2,::2].copy()
         self.n_same += _repeats(rows, last, f.format.components[0].bits)
         last = rows
-        times.append(f.pts)
+    times = [t for t,_ in sums]
     self.n_frames,self.n_lost,faults = len(times),max(0, n_shown-len(times)),self.faults
     if not times: raise ValueError(f'no frame can be decoded{": " if faults else ""}{faults[0].strerror if faults else ""}')
     told = None not in times and all(a<b for a,b in zip(times, times[1:]))
     reordered = self.stream.codec_context.has_b_frames and self.container.format.name=='avi'
-    sound = not faults and not self.n_lost and self.container.format.name!='mpeg' and told and _even(times)
-    self.index = self._indexed(times, sorted(set(keys) & set(times) & set(sums)), sums, sound) if told and not reordered else None
+    damaged = faults or self.n_lost or corrupt
+    sound = told and _even(times) and not damaged and self.container.format.name not in ('mpeg','mpegts')
+    self.index = self._indexed(sums, sorted(set(keys) & set(times)), sound) if told and not reordered else None
+    if damaged and not self.index: self._check_again(sums)
     self.faults = faults
 
 # %% ../nbs/01_read.ipynb #2baad5ea
 @patch
-def _same(self:VideoReader, want, sums):
-    "Whether decoding from the time `want[0]` gives frames at the times `want`, with these checksums"
-    try: return all(f and f.pts==t and _checksum(f)==sums[t] for t,f in itertools.zip_longest(want, self._from(want)))
-    except av.FFmpegError: return False
+def _same(self:VideoReader, want, anew):
+    "Whether decoding from the first time in `want`, of pairs of time and checksum, gives these"
+    frames = (f for f in self._decode(want[0][0], anew=anew) if f.pts is None or f.pts>=want[0][0])
+    return all(a==b for a,b in itertools.zip_longest(want, itertools.islice(_checksums(frames), len(want))))
 
 @patch
-def _from(self:VideoReader, want):
-    "As many frames as `want`, decoded from the first time in it"
-    return itertools.islice((f for f in self._decode(want[0]) if f.pts is None or f.pts>=want[0]), len(want))
-
-@patch
-def _keys(self:VideoReader, times, keys, sums, whole):
-    "Those of `keys` from which decoding gives frames with these checksums: the key frame, or with `whole` all up to the next one"
-    good,end = [],len(times)
+def _keys(self:VideoReader, sums, keys, anew):
+    "Those of `keys` from which decoding gives the frames of `sums`, up to the next of them"
+    good,end = [],len(sums)
     for k in reversed(keys):
-        i = bisect_left(times, k)
-        if self._same(times[i:end if whole else i+1], sums): good,end = [k]+good,i
+        i = bisect_left(sums, (k,))
+        if self._same(sums[i:end], anew): good,end = [k]+good,i
     return good
 
 @patch
-def _indexed(self:VideoReader, times, keys, sums, sound):
-    "The index of frames at `times`; if the file is not `sound`, or a key frame differs after a jump, all frames are compared"
-    good = self._keys(times, keys, sums, False) if sound else []
+def _indexed(self:VideoReader, sums, keys, sound):
+    "The index of frames with times and checksums `sums`; the file is not `sound` either if a key frame leads to others. Raises `ValueError` if damage changes"
+    times,good = [t for t,_ in sums],self._keys(sums, keys, False) if sound else []
     if sound and good==keys: return FrameIndex(times, good, tick=self.stream.time_base)
-    sums = {f.pts: _checksum(f) for f in self._decode()}
-    return FrameIndex(times, self._keys(times, keys, sums, True), False, self.stream.time_base)
+    self._check_again(sums)
+    return FrameIndex(times, self._keys(sums, keys, True), False, self.stream.time_base)
+
+@patch
+def _check_again(self:VideoReader, sums):
+    n = sum(a!=b for a,b in itertools.zip_longest(sums, _checksums(self._decode())))
+    if n: raise ValueError(f'{n} of {len(sums)} frames are damaged so that they differ each time they are decoded')
 
 # %% ../nbs/01_read.ipynb #618828eb
 @patch
@@ -278,7 +301,7 @@ def _find(self:VideoReader, idxs):
     for run in self._runs(idxs):
         k = self.index.key_of(run[0])
         found = 0
-        frames = self._decode(self.index.keys[k], self.index.pts[run[0]] if self.index.skip else None) if k>=0 else ()
+        frames = self._decode(self.index.keys[k], self.index.pts[run[0]] if self.index.skip else None, not self.index.skip) if k>=0 else ()
         for found,o in enumerate(self._pick(run, frames), 1): yield o
         if found<len(run): yield from self._pick(run[found:], self._decode())
 
@@ -304,14 +327,16 @@ _matrices = {0,1,2,4,5,6,7,9} # Those that FFmpeg's scaler knows; 2 is: not said
 
 @patch
 def _upright(self:VideoReader, frame):
-    "(height, width) of `frame` as it is to be seen, and by how many quarter turns it is stored otherwise"
+    "(height, width) of `frame` as it is to be seen, by how many quarter turns it is stored otherwise, and whether upside down before these"
     turns = round(frame.rotation/90)%4
-    return (frame.width,frame.height) if turns%2 else (frame.height,frame.width), turns
+    m = frame.side_data.get(SideData.DISPLAYMATRIX)
+    a,b,_,c,d = np.frombuffer(m, np.int32)[:5].astype(float) if m else (1,0,0,0,1)
+    return (frame.width,frame.height) if turns%2 else (frame.height,frame.width), turns, a*d<b*c
 
 @patch
 def _put(self:VideoReader, frame, out, size, cuts, yuv=False):
     "Write `cuts`, slices for each plane, of `frame`, upright and scaled to `size`, into the planes of `out`: R, G, B, or Y, U, V, which are cut out of the next even size"
-    turned,turns = self._upright(frame)
+    turned,turns,mirrored = self._upright(frame)
     same = tuple(size)==turned
     h,w = (o+o%2 if yuv else o for o in size)
     if turns%2: h,w = w,h
@@ -322,6 +347,7 @@ def _put(self:VideoReader, frame, out, size, cuts, yuv=False):
     if same and not yuv: planes = frame.to_ndarray().transpose(2,0,1)
     else: planes = [np.frombuffer(p, np.uint8).reshape(p.height, -1) for p in frame.planes]
     if how['format']=='gbrp': planes = planes[2:]+planes[:2]
+    if mirrored: planes = [p[::-1] for p in planes]
     if turns: planes = [np.rot90(p[:,:w//k], turns) for p,k in zip(planes, (1,2,2) if yuv else (1,1,1))]
     for o,p,cut in zip(out, planes, cuts): o[:] = p[cut]
 
@@ -416,8 +442,9 @@ def info(self:VideoReader)->VideoInfo:
     h,w = self.frames([0]).shape[2:]
     stated = float(self.stream.average_rate or self.stream.guessed_rate or 0)
     seconds = (self.index.duration if self.index else 0) or (len(self)/stated if stated else 0.)
-    fps = len(self)/seconds if seconds else 0.
-    return VideoInfo(len(self), stated if abs(stated-fps)<.01*fps else fps, h, w, self.stream.codec_context.name, seconds)
+    fps,steady = len(self)/seconds if seconds else 0.,1/float(np.median(np.diff(self.index.times))) if self.index and len(self)>1 else 0.
+    if any(abs(stated-o)<=.01*o for o in (fps,steady)): fps = stated
+    return VideoInfo(len(self), fps, h, w, self.stream.codec_context.name, seconds)
 
 # %% ../nbs/01_read.ipynb #65b51f55
 def probe(
