@@ -6,7 +6,7 @@ Docs: https://prp-fastai.github.io/prp_fastai/read.html.md"""
 
 # %% auto #0
 __all__ = ['VideoError', 'write_video', 'FrameIndex', 'VideoReader', 'TensorChroma', 'yuv_dtype', 'yuv_planes', 'yuv_to_rgb',
-           'VideoInfo', 'probe', 'read_frames', 'get_reader']
+           'VideoInfo', 'probe', 'read_frames', 'idxs_at', 'ResampledVideo', 'get_reader']
 
 # %% ../nbs/01_read.ipynb #feb2fcdc
 from fastai.data.all import *
@@ -30,7 +30,7 @@ class VideoError(Exception):
     ):
         super().__init__(path, reason)
         self.path,self.reason = Path(path),str(reason)
-    def __str__(self): return f'{self.path}: {self.reason}'
+    def __str__(self): return f'{os.fsencode(self.path).decode(errors="replace")}: {self.reason}'
 
 # %% ../nbs/01_read.ipynb #a1d6cb8c
 @contextmanager
@@ -462,6 +462,32 @@ def read_frames(
 )->TensorVideo: # `uint8` (3,len(idxs),height,width), RGB
     "Exactly the frames `idxs` of the file at `path`, scaled as they are decoded. Raises `VideoError`, `IndexError`"
     with VideoReader(path) as v: return v.frames(idxs, **kwargs)
+
+# %% ../nbs/01_read.ipynb #012512a2
+def idxs_at(
+    times, # Seconds at which each frame is shown, from 0, ascending
+    duration:float, # Seconds from the first frame to the end of the last
+    fps:float, # Frames per second that are wanted
+)->np.ndarray: # Frame numbers
+    "Frames on screen at 0, 1/`fps`, 2/`fps`, ... seconds"
+    wanted = np.arange(max(1, round(duration*fps)))/fps
+    return np.searchsorted(np.asarray(times)-1e-3, wanted, 'right')-1
+
+class ResampledVideo:
+    "`video` as if filmed at `fps`; used as a `VideoReader` is"
+    def __init__(self,
+        video, # Reader of its frames
+        fps:float, # Frames per second that are wanted
+        times, # Seconds at which each frame is shown
+        duration:float, # Seconds in all
+    ): self.video,self.path,self.idxs = video,video.path,idxs_at(times, duration, fps).tolist()
+
+    def __len__(self): return len(self.idxs)
+    def __enter__(self): return self
+    def __exit__(self, *args): self.video.__exit__(*args)
+    def _at(self, idxs): return [self.idxs[i] for i in _within(idxs, self)]
+    def frames(self, idxs, size=None, window=None): return self.video.frames(self._at(idxs), size, window=window)
+    def planes(self, idxs, size, window=None): return self.video.planes(self._at(idxs), size, window=window)
 
 # %% ../nbs/01_read.ipynb #2e8827fb
 def _load_torchcodec():
