@@ -154,6 +154,7 @@ def prp_pretrain(
     manifest:str=None, # Where `prp-scan` keeps what it found out; in the user's cache folder where not given
     cache:str=None, # Folder that `prp-cache` filled for this size
     backend:str='pyav', # What decodes: pyav or torchcodec
+    fps:float=None, # Frames per second that all videos are read at, by their times; as they are where not given
     yuv:bool=False, # Read frames in YUV 4:2:0 and make their colours on the device? Needs a cache filled so, where one is given
     read_size:str=None, # Height,width at which frames are sent to be scaled on the device, for a GPU: 240,320 for UCF101
     max_bad:float=.01, # Share of videos that may turn out to be unreadable before the run stops
@@ -177,7 +178,7 @@ def prp_pretrain(
         raise ValueError(f'{len(both)} videos are to train and to validate on, the first is {min(both)}')
     dls = rank0_first(PRPDataLoaders.from_files, df.path[df.split=='train'].tolist(), held or None, valid_pct=valid_pct, by_group=by_group,
         rates=_numbers(rates), clip_len=clip_len, recon_rate=recon_rate, size=size, flip=flip, preset=preset, attn=None if attn=='none' else attn,
-        **{k: settings[k] for k in clip_settings}, bs=bs, num_workers=num_workers, manifest=manifest, cache=cache, backend=backend, yuv=yuv, read_size=_numbers(read_size) if read_size else None, seed=seed)
+        **{k: settings[k] for k in clip_settings}, bs=bs, num_workers=num_workers, manifest=manifest, cache=cache, backend=backend, fps=fps, yuv=yuv, read_size=_numbers(read_size) if read_size else None, seed=seed)
     learn = prp_learner(dls, encoder, heads, width, **{k: settings[k] for k in ('final','mean_colour','lambda_d')}, lambda_g=lambda_g, lr=lr,
                         opt_func=partial(optimisers[opt_func], mom=mom, wd=wd, **(dict(head_lr_mult=head_lr_mult) if opt_func=='sgd' else {})),
                         speed=speed, path=out, model_dir='.')
@@ -502,7 +503,7 @@ def _load_run(
     run = Path(run)
     o,files = json.loads((run/'settings.json').read_text())['settings'] if (run/'settings.json').exists() else {},L(files)
     if 'recon_rate' not in o or not (run/'last.pth').exists(): raise FileNotFoundError(f'{run} holds no finished run of prp-pretrain')
-    dls = PRPDataLoaders.from_files(files, files, bs=min(o['bs'], len(files)), rates=_numbers(o['rates']), attn=None if o['attn']=='none' else o['attn'], num_workers=0,
+    dls = PRPDataLoaders.from_files(files, files, bs=min(o['bs'], len(files)), rates=_numbers(o['rates']), attn=None if o['attn']=='none' else o['attn'], num_workers=0, fps=o.get('fps'),
         **{k: o[k] for k in ('clip_len','recon_rate','size','preset','seed')}, **{k: o[k] for k in clip_settings if o[k] is not None})
     learn = prp_learner(dls, o['encoder'], tuple(o['heads'].split(',')), o['width'], final=o['final'], lambda_d=o['lambda_d'], lambda_g=o['lambda_g'], path=run, model_dir='.')
     learn.model.load_state_dict(torch.load(run/'last.pth', map_location=dls.device, weights_only=True)['model'])
