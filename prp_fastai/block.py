@@ -277,13 +277,13 @@ def item_tfm(
 class _VideosDataLoaders(DataLoaders):
     "DataLoaders that know which videos are usable"
     @classmethod
-    def _usable(cls, files, rates, clip_len, size, manifest=None, cache=None, backend='pyav', yuv=False):
+    def _usable(cls, files, rates, clip_len, size, manifest=None, cache=None, backend='pyav', yuv=False, fps=None):
         "Those of `files` that have a clip, the `OpenVideo` that reads them, and their manifest. Raises `FileNotFoundError` if `cache` has none of them"
         if not files: return L(),VideoReader,None
         df = manifest_of(files, manifest)
-        usable = set(usable_videos(df, rates, clip_len))
+        usable = set(usable_videos(df, rates, clip_len, fps))
         files = L(files).filter(lambda o: Path(os.path.abspath(o)) in usable)
-        reader = OpenVideo(df, cache, size, backend, yuv)
+        reader = OpenVideo(df, cache, size, backend, yuv, fps)
         if files and cache is not None:
             n = len(files.map(reader.cached).filter())
             if not n: raise FileNotFoundError(f"{cache} has none of these {len(files)} videos at {size} in {'YUV' if yuv else 'RGB'}: fill it with prp-cache{' --yuv'*yuv}, or cache_videos")
@@ -324,6 +324,7 @@ class PRPDataLoaders(_VideosDataLoaders):
         manifest=None, # Manifest of the files (see `scan_videos`), or where to keep it; in the user's cache folder where None
         cache=None, # Folder that `cache_videos` filled for this size; videos that are not in it are decoded
         backend:str='pyav', # What decodes: 'pyav' or 'torchcodec'
+        fps:float=None, # Frames per second that all videos are read at, by their times; as they are if None
         path='.', # Where a `Learner` keeps its files
         bs:int=8, # Items in a batch
         num_workers:int=None, # Worker processes; fastai's choice where None
@@ -336,13 +337,13 @@ class PRPDataLoaders(_VideosDataLoaders):
         rates = check_rates(kwargs.get('rates', (1,2,4,8)), kwargs.get('recon_rate', 2))
         size = kwargs.get('read_size') or frame_size(kwargs.get('size', 112))
         short = kwargs.get('short', preset_values(kwargs.get('preset', 'paper'))['short'])
-        usable,reader,df = cls._usable(files+valid, rates[-1:] if short=='leave_out' else rates, kwargs.get('clip_len', 16), size, manifest, cache, backend, kwargs.get('yuv', False))
+        usable,reader,df = cls._usable(files+valid, rates[-1:] if short=='leave_out' else rates, kwargs.get('clip_len', 16), size, manifest, cache, backend, kwargs.get('yuv', False), fps)
         cls._name_unusable(valid, usable)
         files,valid = (part.filter(set(usable).__contains__) for part in (files,valid))
         split = IndexSplitter(range(len(files), len(files)+len(valid))) if valid else (GroupSplitter if by_group else RandomSplitter)(valid_pct, seed=seed)
         dblock = prp_dblock(splitter=split, seed=seed, reader=reader, **kwargs)
         dls = cls._checked(dblock, files+valid, path=path, bs=bs, num_workers=num_workers, device=device)
-        dls.n_frames = dict(zip(df.path, df.n_frames))
+        dls.n_frames = dict(zip(df.path, n_frames_at(df, fps)))
         return dls
 
     @classmethod
@@ -445,13 +446,14 @@ class VideoDataLoaders(_VideosDataLoaders):
         manifest=None, # Manifest of the files (see `scan_videos`), or where to keep it; in the user's cache folder where None
         cache=None, # Folder that `cache_videos` filled for this size; videos that are not in it are decoded
         backend:str='pyav', # What decodes: 'pyav' or 'torchcodec'
+        fps:float=None, # Frames per second that all videos are read at, by their times; as they are if None
         bs:int=8, # Items in a batch
         num_workers:int=None, # Worker processes; fastai's choice where None
         device=None, # Device of the batches; fastai's choice where None
         seed:int=42, # Of the split
         **kwargs
     ):
-        usable,reader,_ = cls._usable(rows.path.tolist(), (1,), kwargs.get('clip_len', 16), frame_size(kwargs.get('size', 112)), manifest, cache, backend)
+        usable,reader,_ = cls._usable(rows.path.tolist(), (1,), kwargs.get('clip_len', 16), frame_size(kwargs.get('size', 112)), manifest, cache, backend, fps=fps)
         cls._name_unusable(rows.path[rows.split=='valid'].tolist(), usable)
         ok,multi = rows.path.isin(set(usable)),any(map(is_listy, rows.label))
         for o in rows.path[~ok & (rows.split=='test')]: raise ValueError(f'{o} is to test on and cannot be used')

@@ -214,7 +214,7 @@ def prp_scan(
     rates:str='1,2,4,8', # Sampling intervals to count for
     clip_len:int=16, # Frames in a clip
     num_workers:int=defaults.cpus, # Processes
-    timeout:float=60, # Seconds that one file may take
+    timeout:float=300, # Seconds that one file may take
 ):
     "Decode every video once, and write down what it is and whether it is whole"
     files = find_videos(source, root)
@@ -223,7 +223,7 @@ def prp_scan(
     df = scan_videos(files, fname, num_workers, timeout)
     usable_videos(df, _numbers(rates), clip_len)
     _warn_of_lengths(length_chance(df.n_frames[df.status!='broken'], _numbers(rates), clip_len), len(_numbers(rates)))
-    for o in df[df.status=='broken'].itertuples(): print(f'{o.path}: {o.reason}')
+    say_amiss(df)
     print(f'{len(df)} videos, {df.duration.sum()/3600:.2f} hours, {df.bytes.sum()/1e6:.0f} MB' + (f'; the manifest is {fname}' if fname else ''))
 
 # %% ../nbs/40_cli.ipynb #2e1b4e7b
@@ -242,7 +242,7 @@ def prp_cache(
     "Decode every video once, and keep its scaled frames for runs to read"
     files = find_videos(source, root)
     df = cache_videos(shard_of(files, shard) if shard else files, cache, frame_size(size), manifest, num_workers, timeout, yuv)
-    for o in df[df.status=='broken'].itertuples(): print(f'{o.path}: {o.reason}')
+    for o in df[df.status=='broken'].itertuples(): print(f'{printable(o.path)}: {o.reason}')
     kept = df[df.cached!='']
     n_bytes,hours = sum(Path(o).stat().st_size for o in kept.cached),kept.duration.sum()/3600
     print(f'{len(kept)} of {len(df)} videos, {hours:.2f} hours, take {n_bytes/1e9:.2f} GB at {"x".join(map(str, frame_size(size)))} in {"YUV" if yuv else "RGB"}'

@@ -21,7 +21,7 @@ def item_rng(
     seed:int, # Changes the draws of all items
 )->random.Random: # Generator that gives the same numbers each time
     "Random numbers that belong to the item `path`"
-    return random.Random('/'.join((str(seed), *Path(path).parts[-2:])))
+    return random.Random(os.fsencode('/'.join((str(seed), *Path(path).parts[-2:]))))
 
 class RandItem(RandTransform, ItemTransform):
     "A `RandTransform` that sees the whole item, and draws once for all of it"
