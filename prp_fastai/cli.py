@@ -264,7 +264,7 @@ def prp_cache(
 @call_parse(pos=['out'])
 def prp_demo(
     out:str='demo', # Folder for the pictures
-    epochs:int=80, # Passes over the 45 videos
+    epochs:int=120, # Passes over the 45 videos
     seed:int=42, # Of weights, draws and split
 ):
     "Pretrain a slim C3D on the packaged videos, and draw what it learned"
