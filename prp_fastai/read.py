@@ -116,7 +116,7 @@ class VideoReader:
         path, # File to open
         known=None, # Text of its `FrameIndex`, or its number of frames if it has none; None: decode it to find out
     ):
-        self.path,self.scaler = Path(path),VideoReformatter()
+        self.path,self.scaler,self.mirrored = Path(path),VideoReformatter(),None
         with _errors_of(path):
             if self.path.exists() and not self.path.is_file(): raise ValueError('it is not a file')
             if self.path.stat().st_size==0: raise ValueError('the file is empty')
@@ -140,7 +140,7 @@ class VideoReader:
 @patch
 def _packets(self:VideoReader):
     "Packets of the stream, up to the end or to where the file cannot be read any further; None says so"
-    try: yield from (p for p in self.container.demux(self.stream) if p.size or p.pts is None)
+    try: yield from self.container.demux(self.stream)
     except av.FFmpegError as e:
         self.faults.append(e)
         yield None
@@ -160,19 +160,20 @@ def _seek(self:VideoReader, pts):
     except av.FFmpegError: self._again()
 
 @patch
-def _decode(self:VideoReader, pts=None, wanted=None, anew=False, seen=noop):
+def _decode(self:VideoReader, pts=None, wanted=None, anew=False, seen=None):
     "Yield frames in display order, from the key frame at `pts` or from the beginning. Skip non-reference frames before `wanted`"
     if pts is None or anew: self._again()
     self.faults,self.fresh = [],False
     if pts is not None: self._seek(pts)
     context,skipping = self.stream.codec_context,None
     for packet in self._packets():
-        before = wanted is not None and packet is not None and packet.pts is not None and packet.pts<wanted
+        pts = packet and packet.pts
+        if pts is not None and not packet.size: continue
+        before = wanted is not None and pts is not None and pts<wanted
         if before!=skipping: context.skip_frame,skipping = 'NONREF' if before else 'DEFAULT',before
-        seen(packet)
-        try: frames = context.decode() if packet is None else packet.decode()
+        if seen: seen(packet)
+        try: yield from packet.decode() if packet else context.decode()
         except av.FFmpegError as e: self.faults.append(e)
-        else: yield from frames
 
 @patch
 def _pick(self:VideoReader, idxs, frames):
@@ -330,9 +331,11 @@ _matrices = {0,1,2,4,5,6,7,9} # Those that FFmpeg's scaler knows; 2 is: not said
 def _upright(self:VideoReader, frame):
     "(height, width) of `frame` as it is to be seen, by how many quarter turns it is stored otherwise, and whether upside down before these"
     turns = round(frame.rotation/90)%4
-    m = frame.side_data.get(SideData.DISPLAYMATRIX)
-    a,b,_,c,d = np.frombuffer(m, np.int32)[:5].astype(float) if m else (1,0,0,0,1)
-    return (frame.width,frame.height) if turns%2 else (frame.height,frame.width), turns, a*d<b*c
+    if self.mirrored is None:
+        m = frame.side_data.get(SideData.DISPLAYMATRIX)
+        a,b,_,c,d = np.frombuffer(m, np.int32)[:5].astype(float) if m else (1,0,0,0,1)
+        self.mirrored = a*d<b*c
+    return (frame.width,frame.height) if turns%2 else (frame.height,frame.width), turns, self.mirrored
 
 @patch
 def _put(self:VideoReader, frame, out, size, cuts, yuv=False):
