@@ -103,7 +103,7 @@ def from_text(cls:FrameIndex,
 
 # %% ../nbs/01_read.ipynb #3ea43310
 def _film(streams):
-    "The stream that FFmpeg calls best, if it is neither a cover nor a single picture beside a film; else the largest that is neither"
+    "FFmpeg's best stream, or the largest one, that is neither a cover nor a single picture"
     video = [s for s in streams.video if not s.disposition & Disposition.attached_pic]
     films = [s for s in video if s.frames!=1] or video
     best = streams.best('video')
@@ -122,8 +122,9 @@ class VideoReader:
             if self.path.stat().st_size==0: raise ValueError('the file is empty')
             self._open()
             if known is None: self._learn()
-            else: self.index,self.n_frames = (FrameIndex.from_text(known),None) if isinstance(known, str) else (None,known)
-            if self.index: self.n_frames = len(self.index)
+            else:
+                self.index = FrameIndex.from_text(known) if isinstance(known, str) else None
+                self.n_frames = len(self.index) if self.index else known
 
     def _open(self):
         self.container = av.open(f'file:{self.path}')
@@ -161,7 +162,7 @@ def _seek(self:VideoReader, pts):
 
 @patch
 def _decode(self:VideoReader, pts=None, wanted=None, anew=False, seen=None):
-    "Yield frames in display order, from the key frame at `pts` or from the beginning. Skip non-reference frames before `wanted`"
+    "Yield frames in display order, from the key frame at `pts` or the beginning. Skip non-reference ones before `wanted`"
     if pts is None or anew: self._again()
     self.faults,self.fresh = [],False
     if pts is not None: self._seek(pts)
@@ -193,7 +194,8 @@ def _rows(frame, i=0):
     parts,plane = frame.format.components,frame.planes[i]
     kind = np.uint16 if parts[0].bits>8 else np.uint8
     packed = all(o.plane==0 for o in parts)
-    n = plane.width*frame.format.padded_bits_per_pixel//8//kind().itemsize if packed else plane.width*sum(o.plane==i for o in parts)
+    bits = frame.format.padded_bits_per_pixel
+    n = plane.width*(bits//8//kind().itemsize if packed else sum(o.plane==i for o in parts))
     return np.frombuffer(plane, np.uint8).reshape(plane.height, -1).view(kind)[:,:n]
 
 def _checksum(frame):
@@ -222,14 +224,14 @@ def _checksums(frames):
 # %% ../nbs/01_read.ipynb #8eb53134
 @patch
 def _shows(self:VideoReader, packet):
-    "Whether `packet` should give a frame: VP8 has some for reference only, MPEG-4 some of a few bytes that mean nothing new"
+    "Whether `packet` should give a frame: VP8 has some for reference only, MPEG-4 some of a few bytes for nothing new"
     name = self.stream.codec_context.name
     if name=='vp8': return bool(bytes(packet)[0]&16)
     return not packet.is_discard and not (name=='mpeg4' and packet.size<32)
 
 @patch
 def _learn(self:VideoReader):
-    "Decode all frames: their index, the number of packets `n_lost` that gave none, and of frames `n_same` that repeat the one before"
+    "Decode all: the index, how many packets gave no frame (`n_lost`), how many frames repeat the one before (`n_same`)"
     keys,sums,last,corrupt,n_shown,self.n_same = [],[],None,False,0,0
     def seen(packet):
         nonlocal n_shown
@@ -244,7 +246,7 @@ def _learn(self:VideoReader):
         last = rows
     times = [t for t,_ in sums]
     self.n_frames,self.n_lost,faults = len(times),max(0, n_shown-len(times)),self.faults
-    if not times: raise ValueError(f'no frame can be decoded{": " if faults else ""}{faults[0].strerror if faults else ""}')
+    if not times: raise ValueError('no frame can be decoded' + (f': {faults[0].strerror}' if faults else ''))
     told = None not in times and all(a<b for a,b in zip(times, times[1:]))
     reordered = self.stream.codec_context.has_b_frames and self.container.format.name=='avi'
     damaged = faults or self.n_lost or corrupt
@@ -271,7 +273,7 @@ def _keys(self:VideoReader, sums, keys, anew):
 
 @patch
 def _indexed(self:VideoReader, sums, keys, sound):
-    "The index of frames with times and checksums `sums`; the file is not `sound` either if a key frame leads to others. Raises `ValueError` if damage changes"
+    "The index of frames `sums`; a file is not `sound` either if a key frame leads to others. Raises `ValueError`"
     times,good = [t for t,_ in sums],self._keys(sums, keys, False) if sound else []
     if sound and good==keys: return FrameIndex(times, good, tick=self.stream.time_base)
     self._check_again(sums)
@@ -288,7 +290,8 @@ def _runs(self:VideoReader, idxs):
     "Split ascending `idxs` where jumping to a key frame saves decoding"
     runs = [[idxs[0]]]
     for a,b in zip(idxs, idxs[1:]):
-        jump = self.index.key_of(b)>self.index.key_of(a) and (not self.index.skip or self.index.keys[self.index.key_of(b)]>self.index.pts[a+1])
+        k = self.index.key_of(b)
+        jump = k>self.index.key_of(a) and (not self.index.skip or self.index.keys[k]>self.index.pts[a+1])
         if jump: runs.append([b])
         else: runs[-1].append(b)
     return runs
@@ -303,7 +306,8 @@ def _find(self:VideoReader, idxs):
     for run in self._runs(idxs):
         k = self.index.key_of(run[0])
         found = 0
-        frames = self._decode(self.index.keys[k], self.index.pts[run[0]] if self.index.skip else None, not self.index.skip) if k>=0 else ()
+        skip = self.index.skip
+        frames = self._decode(self.index.keys[k], self.index.pts[run[0]] if skip else None, not skip) if k>=0 else ()
         for found,o in enumerate(self._pick(run, frames), 1): yield o
         if found<len(run): yield from self._pick(run[found:], self._decode())
 
@@ -329,7 +333,7 @@ _matrices = {0,1,2,4,5,6,7,9} # Those that FFmpeg's scaler knows; 2 is: not said
 
 @patch
 def _upright(self:VideoReader, frame):
-    "(height, width) of `frame` as it is to be seen, by how many quarter turns it is stored otherwise, and whether upside down before these"
+    "(height, width) of `frame` as seen, by how many quarter turns it is stored otherwise, whether it is mirrored"
     turns = round(frame.rotation/90)%4
     if self.mirrored is None:
         m = frame.side_data.get(SideData.DISPLAYMATRIX)
@@ -446,7 +450,8 @@ def info(self:VideoReader)->VideoInfo:
     h,w = self.frames([0]).shape[2:]
     stated = float(self.stream.average_rate or self.stream.guessed_rate or 0)
     seconds = (self.index.duration if self.index else 0) or (len(self)/stated if stated else 0.)
-    fps,steady = len(self)/seconds if seconds else 0.,1/float(np.median(np.diff(self.index.times))) if self.index and len(self)>1 else 0.
+    fps = len(self)/seconds if seconds else 0.
+    steady = 1/float(np.median(np.diff(self.index.times))) if self.index and len(self)>1 else 0.
     if any(abs(stated-o)<=.01*o for o in (fps,steady)): fps = stated
     return VideoInfo(len(self), fps, h, w, self.stream.codec_context.name, seconds)
 
