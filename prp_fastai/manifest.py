@@ -148,8 +148,8 @@ def say_rates(
     if rates.empty or rates.max()<=1.05*rates.min(): return
     counts = [f'{k:g} ({n})' for k,n in rates.round().value_counts().items()]
     more = f' and {len(counts)-6} more' if counts[6:] else ''
-    print(f'frames per second (videos): {", ".join(counts[:6])}{more}; the same playback rate is a different speed in each: '
-          f'fps={rates.round().mode()[0]:g} would read all alike')
+    print(f'frames per second (videos): {", ".join(counts[:6])}{more}; '
+          f'the same playback rate is a different speed in each: fps={rates.round().mode()[0]:g} would read all alike')
 
 def usable_videos(
     df, # Manifest
@@ -174,8 +174,8 @@ def say_amiss(
     df, # Manifest
 ):
     "Print how many frames of `df` repeat the one before, which videos miss some, and which are broken"
-    same,ok = df.n_same.sum(),df.status!='broken'
-    if same: print(f'{same} of {df.n_frames.sum()} frames repeat the one before, in {(df.n_same>0).sum()} of {len(df)} videos')
+    n,same,ok = (df.n_same>0).sum(),df.n_same.sum(),df.status!='broken'
+    if same: print(f'{same} of {df.n_frames.sum()} frames repeat the one before, in {n} of {len(df)} videos')
     for o in df[ok & (df.reason!='')].itertuples(): print(f'{printable(o.path)} is used with what decodes: {o.reason}')
     for o in df[~ok].itertuples(): print(f'{printable(o.path)} is broken: {o.reason}')
 

@@ -73,7 +73,9 @@ class FrameIndex:
     @property
     def times(self): return (np.array(self.pts)-self.pts[0])*float(self.tick)
     @property
-    def duration(self): return float((self.pts[-1]-self.pts[0]+int(np.median(np.diff(self.pts))))*self.tick) if len(self)>1 else 0.
+    def duration(self):
+        if len(self)<2: return 0.
+        return float((self.pts[-1]-self.pts[0]+int(np.median(np.diff(self.pts))))*self.tick)
 
 # %% ../nbs/01_read.ipynb #6bf23458
 def _pack(xs):
@@ -162,7 +164,7 @@ def _seek(self:VideoReader, pts):
 
 @patch
 def _decode(self:VideoReader, pts=None, wanted=None, anew=False, seen=None):
-    "Yield frames in display order, from the key frame at `pts` or the beginning. Skip non-reference ones before `wanted`"
+    "Yield frames in display order, from the key frame at `pts` or the beginning; non-reference ones only from `wanted` on"
     if pts is None or anew: self._again()
     self.faults,self.fresh = [],False
     if pts is not None: self._seek(pts)
@@ -215,7 +217,7 @@ def _even(times):
     return not len(steps) or bool(steps.max()-steps.min()<=1)
 
 def _checksums(frames):
-    "Time and checksum of each; three frames are kept alive, as memory in which a decoder left them may come up in damaged ones"
+    "Time and checksum of each; three frames are kept alive, so that damage filled from old memory differs"
     alive = deque(maxlen=3)
     for f in frames:
         alive.append(f)
@@ -521,7 +523,10 @@ class _TorchcodecReader(VideoReader):
         "Frames `idxs`, or None where torchcodec has others at their times"
         pts = np.array(self.index.pts + self.index.pts[-1:])
         tick = float(self.stream.time_base)
-        try: shown = self.decoders.VideoDecoder(os.path.abspath(self.path), stream_index=self.stream.index).get_frames_played_at(seconds=(pts[idxs]+pts[1:][idxs])/2*tick)
+        middles = (pts[idxs]+pts[1:][idxs])/2*tick
+        try:
+            decoder = self.decoders.VideoDecoder(os.path.abspath(self.path), stream_index=self.stream.index)
+            shown = decoder.get_frames_played_at(seconds=middles)
         except (RuntimeError, IndexError, ValueError): return None
         if np.abs(shown.pts_seconds.numpy()-pts[idxs]*tick).max()>tick/2: return None
         frames = F.interpolate(shown.data, size=size, mode='bilinear', antialias=True) if size else shown.data
