@@ -33,7 +33,8 @@ def cache_file(
 )->Path: # `.npy`, which holds `uint8` (3,t,height,width), or (t,) of `yuv_dtype`
     "Where the frames of a video are kept, if they are"
     stamp = _stamp(path)
-    where,when = (hashlib.sha1(os.fsencode(o)).hexdigest()[:10] for o in (stamp['path'], f'{stamp["bytes"]} {stamp["mtime"]}'))
+    parts = stamp['path'],f'{stamp["bytes"]} {stamp["mtime"]}'
+    where,when = (hashlib.sha1(os.fsencode(o)).hexdigest()[:10] for o in parts)
     return _shelf(folder, size, yuv)/f'{Path(path).stem}-{where}-{when}.npy'
 
 # %% ../nbs/03b_cache.ipynb #3fc4d9eb
@@ -134,12 +135,13 @@ class OpenVideo:
         size:tuple=(128,171), # (height, width) of the frames there
         backend:str='pyav', # 'pyav' or 'torchcodec'
         yuv:bool=False, # Look for frames in YUV 4:2:0, for `planes`?
-        fps:float=None, # Frames per second that videos of `manifest` are read at (`ResampledVideo`); as they are if None
+        fps:float=None, # Frames per second that videos are read at (`ResampledVideo`); as they are if None
     ):
         if yuv and backend!='pyav': raise ValueError(f"frames in YUV are read by 'pyav', not by {backend!r}")
         store_attr('cache,size,yuv,fps')
         self.reader = get_reader(backend)
-        self.known = {} if manifest is None else {row.path: (known_of(row), row.fps, row.duration) for row in manifest.itertuples()}
+        rows = () if manifest is None else manifest.itertuples()
+        self.known = {o.path: (known_of(o), o.fps, o.duration) for o in rows}
 
     def cached(self,
         path, # Video

@@ -25,7 +25,8 @@ def _stamp(path):
     st = Path(path).stat() if Path(path).exists() else None
     return dict(path=os.path.abspath(path), bytes=st.st_size if st else 0, mtime=st.st_mtime_ns if st else 0)
 
-_no_facts = dict(n_frames=0, fps=0., height=0, width=0, codec='', n_keys=0, duration=0., times='', n_missing=0, n_same=0)
+_no_facts = dict(n_frames=0, fps=0., height=0, width=0, codec='', n_keys=0, duration=0., times='',
+                 n_missing=0, n_same=0)
 
 def _said(v):
     "What is missing in a video of which a reader has found out all"
@@ -34,19 +35,19 @@ def _said(v):
     usual = np.median(steps)
     gaps = steps[steps>1.5*usual]
     held = int((gaps/usual).round().sum())-len(gaps)
-    if len(gaps) and len(gaps)<=.1*len(steps) and held>v.n_lost: said.append(f'there are {len(gaps)} gaps in its times, where {held} frames would fit')
+    if 0<len(gaps)<=.1*len(steps) and held>v.n_lost: said.append(f'its times have gaps, where {held} frames would fit')
     return '; '.join(said)
 
 def scan_video(
     path, # File to look at
-)->dict: # path, bytes, mtime, n_frames, fps, height, width, codec, n_keys, duration in seconds, times, n_missing, n_same, status 'ok' or 'broken', reason
-    "Decode a video: its facts, frames that are missing or repeat the one before, and its `FrameIndex` as text, if it has one"
+)->dict: # A row of a manifest: `status` is 'ok' or 'broken', `duration` in seconds
+    "Decode a video: its facts, what is missing, what repeats, and its `FrameIndex` as text"
     try:
         with VideoReader(path) as v:
             info,missing = v.info,_said(v)
             n_keys,times = (len(v.index.keys),v.index.to_text()) if v.index else (0,'')
-        facts = dict(n_frames=info.n_frames, fps=info.fps, height=info.height, width=info.width, codec=info.codec, n_keys=n_keys, duration=info.duration,
-                     times=times, n_missing=v.n_lost, n_same=v.n_same)
+        facts = dict(n_frames=info.n_frames, fps=info.fps, height=info.height, width=info.width, codec=info.codec,
+                     n_keys=n_keys, duration=info.duration, times=times, n_missing=v.n_lost, n_same=v.n_same)
     except VideoError as e: return dict(**_stamp(path), **_no_facts, status='broken', reason=e.reason)
     return dict(**_stamp(path), **facts, status='ok', reason=missing)
 
@@ -80,8 +81,12 @@ def _lines(fname):
     "Rows that an interrupted scan has left; a last line that was cut off does not count"
     return [json.loads(o) for o in fname.read_text().split('\n')[:-1]] if fname and fname.exists() else []
 
-def _known(fname): return {o['path']: o for o in read_manifest(fname).to_dict('records') + _lines(fname.with_suffix('.part'))} if fname else {}
-def _holds(path, known): return path in known and 'n_missing' in known[path] and all(known[path][k]==v for k,v in _stamp(path).items())
+def _known(fname):
+    if not fname: return {}
+    return {o['path']: o for o in read_manifest(fname).to_dict('records') + _lines(fname.with_suffix('.part'))}
+def _holds(path, known):
+    row = known.get(path, {})
+    return 'n_missing' in row and all(row[k]==v for k,v in _stamp(path).items())
 
 @contextmanager
 def _alone(fname):
@@ -107,7 +112,8 @@ def _find_out(files, known, fname, n_workers, timeout):
             known[path] = row
             print(json.dumps(row), file=found, flush=True)
     if fname:
-        _rewrite(fname, pd.DataFrame(sorted(known.values(), key=itemgetter('path'))).to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))
+        rows = sorted(known.values(), key=itemgetter('path'))
+        _rewrite(fname, pd.DataFrame(rows).to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))
         part.unlink()
 
 def scan_videos(
@@ -141,7 +147,8 @@ def say_rates(
     rates = df.fps[(df.status!='broken') & (df.fps>0)]
     if rates.empty or rates.max()<=1.05*rates.min(): return
     counts = [f'{k:g} ({n})' for k,n in rates.round().value_counts().items()]
-    print(f'frames per second (videos): {", ".join(counts[:6])}{f" and {len(counts)-6} more" if counts[6:] else ""}; '
+    more = f' and {len(counts)-6} more' if counts[6:] else ''
+    print(f'frames per second (videos): {", ".join(counts[:6])}{more}; '
           f'the same playback rate is a different speed in each: fps={rates.round().mode()[0]:g} would read all alike')
 
 def usable_videos(
@@ -167,8 +174,8 @@ def say_amiss(
     df, # Manifest
 ):
     "Print how many frames of `df` repeat the one before, which videos miss some, and which are broken"
-    same,ok = df.n_same.sum(),df.status!='broken'
-    if same: print(f'{same} of {df.n_frames.sum()} frames, in {(df.n_same>0).sum()} videos, repeat the one before')
+    n,same,ok = (df.n_same>0).sum(),df.n_same.sum(),df.status!='broken'
+    if same: print(f'{same} of {df.n_frames.sum()} frames repeat the one before, in {n} of {len(df)} videos')
     for o in df[ok & (df.reason!='')].itertuples(): print(f'{printable(o.path)} is used with what decodes: {o.reason}')
     for o in df[~ok].itertuples(): print(f'{printable(o.path)} is broken: {o.reason}')
 

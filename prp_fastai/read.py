@@ -73,7 +73,9 @@ class FrameIndex:
     @property
     def times(self): return (np.array(self.pts)-self.pts[0])*float(self.tick)
     @property
-    def duration(self): return float((self.pts[-1]-self.pts[0]+int(np.median(np.diff(self.pts))))*self.tick) if len(self)>1 else 0.
+    def duration(self):
+        if len(self)<2: return 0.
+        return float((self.pts[-1]-self.pts[0]+int(np.median(np.diff(self.pts))))*self.tick)
 
 # %% ../nbs/01_read.ipynb #6bf23458
 def _pack(xs):
@@ -103,7 +105,7 @@ def from_text(cls:FrameIndex,
 
 # %% ../nbs/01_read.ipynb #3ea43310
 def _film(streams):
-    "The stream that FFmpeg calls best, if it is neither a cover nor a single picture beside a film; else the largest that is neither"
+    "FFmpeg's best stream, or the largest one, that is neither a cover nor a single picture"
     video = [s for s in streams.video if not s.disposition & Disposition.attached_pic]
     films = [s for s in video if s.frames!=1] or video
     best = streams.best('video')
@@ -116,14 +118,15 @@ class VideoReader:
         path, # File to open
         known=None, # Text of its `FrameIndex`, or its number of frames if it has none; None: decode it to find out
     ):
-        self.path,self.scaler = Path(path),VideoReformatter()
+        self.path,self.scaler,self.mirrored = Path(path),VideoReformatter(),None
         with _errors_of(path):
             if self.path.exists() and not self.path.is_file(): raise ValueError('it is not a file')
             if self.path.stat().st_size==0: raise ValueError('the file is empty')
             self._open()
             if known is None: self._learn()
-            else: self.index,self.n_frames = (FrameIndex.from_text(known),None) if isinstance(known, str) else (None,known)
-            if self.index: self.n_frames = len(self.index)
+            else:
+                self.index = FrameIndex.from_text(known) if isinstance(known, str) else None
+                self.n_frames = len(self.index) if self.index else known
 
     def _open(self):
         self.container = av.open(f'file:{self.path}')
@@ -140,7 +143,7 @@ class VideoReader:
 @patch
 def _packets(self:VideoReader):
     "Packets of the stream, up to the end or to where the file cannot be read any further; None says so"
-    try: yield from (p for p in self.container.demux(self.stream) if p.size or p.pts is None)
+    try: yield from self.container.demux(self.stream)
     except av.FFmpegError as e:
         self.faults.append(e)
         yield None
@@ -160,19 +163,20 @@ def _seek(self:VideoReader, pts):
     except av.FFmpegError: self._again()
 
 @patch
-def _decode(self:VideoReader, pts=None, wanted=None, anew=False, seen=noop):
-    "Yield frames in display order, from the key frame at `pts` or from the beginning. Skip non-reference frames before `wanted`"
+def _decode(self:VideoReader, pts=None, wanted=None, anew=False, seen=None):
+    "Yield frames in display order, from the key frame at `pts` or the beginning; non-reference ones only from `wanted` on"
     if pts is None or anew: self._again()
     self.faults,self.fresh = [],False
     if pts is not None: self._seek(pts)
     context,skipping = self.stream.codec_context,None
     for packet in self._packets():
-        before = wanted is not None and packet is not None and packet.pts is not None and packet.pts<wanted
+        pts = packet and packet.pts
+        if pts is not None and not packet.size: continue
+        before = wanted is not None and pts is not None and pts<wanted
         if before!=skipping: context.skip_frame,skipping = 'NONREF' if before else 'DEFAULT',before
-        seen(packet)
-        try: frames = context.decode() if packet is None else packet.decode()
+        if seen: seen(packet)
+        try: yield from packet.decode() if packet else context.decode()
         except av.FFmpegError as e: self.faults.append(e)
-        else: yield from frames
 
 @patch
 def _pick(self:VideoReader, idxs, frames):
@@ -192,7 +196,8 @@ def _rows(frame, i=0):
     parts,plane = frame.format.components,frame.planes[i]
     kind = np.uint16 if parts[0].bits>8 else np.uint8
     packed = all(o.plane==0 for o in parts)
-    n = plane.width*frame.format.padded_bits_per_pixel//8//kind().itemsize if packed else plane.width*sum(o.plane==i for o in parts)
+    bits = frame.format.padded_bits_per_pixel
+    n = plane.width*(bits//8//kind().itemsize if packed else sum(o.plane==i for o in parts))
     return np.frombuffer(plane, np.uint8).reshape(plane.height, -1).view(kind)[:,:n]
 
 def _checksum(frame):
@@ -212,7 +217,7 @@ def _even(times):
     return not len(steps) or bool(steps.max()-steps.min()<=1)
 
 def _checksums(frames):
-    "Time and checksum of each; three frames are kept alive, as memory in which a decoder left them may come up in damaged ones"
+    "Time and checksum of each; three frames are kept alive, so that damage filled from old memory differs"
     alive = deque(maxlen=3)
     for f in frames:
         alive.append(f)
@@ -221,14 +226,14 @@ def _checksums(frames):
 # %% ../nbs/01_read.ipynb #8eb53134
 @patch
 def _shows(self:VideoReader, packet):
-    "Whether `packet` should give a frame: VP8 has some for reference only, MPEG-4 some of a few bytes that mean nothing new"
+    "Whether `packet` should give a frame: VP8 has some for reference only, MPEG-4 some of a few bytes for nothing new"
     name = self.stream.codec_context.name
     if name=='vp8': return bool(bytes(packet)[0]&16)
     return not packet.is_discard and not (name=='mpeg4' and packet.size<32)
 
 @patch
 def _learn(self:VideoReader):
-    "Decode all frames: their index, the number of packets `n_lost` that gave none, and of frames `n_same` that repeat the one before"
+    "Decode all: the index, how many packets gave no frame (`n_lost`), how many frames repeat the one before (`n_same`)"
     keys,sums,last,corrupt,n_shown,self.n_same = [],[],None,False,0,0
     def seen(packet):
         nonlocal n_shown
@@ -243,7 +248,7 @@ def _learn(self:VideoReader):
         last = rows
     times = [t for t,_ in sums]
     self.n_frames,self.n_lost,faults = len(times),max(0, n_shown-len(times)),self.faults
-    if not times: raise ValueError(f'no frame can be decoded{": " if faults else ""}{faults[0].strerror if faults else ""}')
+    if not times: raise ValueError('no frame can be decoded' + (f': {faults[0].strerror}' if faults else ''))
     told = None not in times and all(a<b for a,b in zip(times, times[1:]))
     reordered = self.stream.codec_context.has_b_frames and self.container.format.name=='avi'
     damaged = faults or self.n_lost or corrupt
@@ -270,7 +275,7 @@ def _keys(self:VideoReader, sums, keys, anew):
 
 @patch
 def _indexed(self:VideoReader, sums, keys, sound):
-    "The index of frames with times and checksums `sums`; the file is not `sound` either if a key frame leads to others. Raises `ValueError` if damage changes"
+    "The index of frames `sums`; a file is not `sound` either if a key frame leads to others. Raises `ValueError`"
     times,good = [t for t,_ in sums],self._keys(sums, keys, False) if sound else []
     if sound and good==keys: return FrameIndex(times, good, tick=self.stream.time_base)
     self._check_again(sums)
@@ -287,7 +292,8 @@ def _runs(self:VideoReader, idxs):
     "Split ascending `idxs` where jumping to a key frame saves decoding"
     runs = [[idxs[0]]]
     for a,b in zip(idxs, idxs[1:]):
-        jump = self.index.key_of(b)>self.index.key_of(a) and (not self.index.skip or self.index.keys[self.index.key_of(b)]>self.index.pts[a+1])
+        k = self.index.key_of(b)
+        jump = k>self.index.key_of(a) and (not self.index.skip or self.index.keys[k]>self.index.pts[a+1])
         if jump: runs.append([b])
         else: runs[-1].append(b)
     return runs
@@ -302,7 +308,8 @@ def _find(self:VideoReader, idxs):
     for run in self._runs(idxs):
         k = self.index.key_of(run[0])
         found = 0
-        frames = self._decode(self.index.keys[k], self.index.pts[run[0]] if self.index.skip else None, not self.index.skip) if k>=0 else ()
+        skip = self.index.skip
+        frames = self._decode(self.index.keys[k], self.index.pts[run[0]] if skip else None, not skip) if k>=0 else ()
         for found,o in enumerate(self._pick(run, frames), 1): yield o
         if found<len(run): yield from self._pick(run[found:], self._decode())
 
@@ -328,11 +335,13 @@ _matrices = {0,1,2,4,5,6,7,9} # Those that FFmpeg's scaler knows; 2 is: not said
 
 @patch
 def _upright(self:VideoReader, frame):
-    "(height, width) of `frame` as it is to be seen, by how many quarter turns it is stored otherwise, and whether upside down before these"
+    "(height, width) of `frame` as seen, by how many quarter turns it is stored otherwise, whether it is mirrored"
     turns = round(frame.rotation/90)%4
-    m = frame.side_data.get(SideData.DISPLAYMATRIX)
-    a,b,_,c,d = np.frombuffer(m, np.int32)[:5].astype(float) if m else (1,0,0,0,1)
-    return (frame.width,frame.height) if turns%2 else (frame.height,frame.width), turns, a*d<b*c
+    if self.mirrored is None:
+        m = frame.side_data.get(SideData.DISPLAYMATRIX)
+        a,b,_,c,d = np.frombuffer(m, np.int32)[:5].astype(float) if m else (1,0,0,0,1)
+        self.mirrored = a*d<b*c
+    return (frame.width,frame.height) if turns%2 else (frame.height,frame.width), turns, self.mirrored
 
 @patch
 def _put(self:VideoReader, frame, out, size, cuts, yuv=False):
@@ -443,7 +452,8 @@ def info(self:VideoReader)->VideoInfo:
     h,w = self.frames([0]).shape[2:]
     stated = float(self.stream.average_rate or self.stream.guessed_rate or 0)
     seconds = (self.index.duration if self.index else 0) or (len(self)/stated if stated else 0.)
-    fps,steady = len(self)/seconds if seconds else 0.,1/float(np.median(np.diff(self.index.times))) if self.index and len(self)>1 else 0.
+    fps = len(self)/seconds if seconds else 0.
+    steady = 1/float(np.median(np.diff(self.index.times))) if self.index and len(self)>1 else 0.
     if any(abs(stated-o)<=.01*o for o in (fps,steady)): fps = stated
     return VideoInfo(len(self), fps, h, w, self.stream.codec_context.name, seconds)
 
@@ -513,7 +523,10 @@ class _TorchcodecReader(VideoReader):
         "Frames `idxs`, or None where torchcodec has others at their times"
         pts = np.array(self.index.pts + self.index.pts[-1:])
         tick = float(self.stream.time_base)
-        try: shown = self.decoders.VideoDecoder(os.path.abspath(self.path), stream_index=self.stream.index).get_frames_played_at(seconds=(pts[idxs]+pts[1:][idxs])/2*tick)
+        middles = (pts[idxs]+pts[1:][idxs])/2*tick
+        try:
+            decoder = self.decoders.VideoDecoder(os.path.abspath(self.path), stream_index=self.stream.index)
+            shown = decoder.get_frames_played_at(seconds=middles)
         except (RuntimeError, IndexError, ValueError): return None
         if np.abs(shown.pts_seconds.numpy()-pts[idxs]*tick).max()>tick/2: return None
         frames = F.interpolate(shown.data, size=size, mode='bilinear', antialias=True) if size else shown.data

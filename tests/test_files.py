@@ -299,13 +299,13 @@ def test_the_page_counts_them():
 says = {
     'h264.mp4': ('', 0), 'vfr.mp4': ('', 0), 'turned.mp4': ('', 0), 'two-programmes.ts': ('', 0), 'vp8.webm': ('', 0),
     'mpeg4-b.avi': ('', 0),
-    'lost.mkv': ('there are 3 gaps in its times, where 3 frames would fit', 0),
-    'lost.ts': ('there are 3 gaps in its times, where 3 frames would fit', 0),
-    'lost-key.mkv': ('8 of 39 frames cannot be decoded; there are 1 gaps in its times, where 9 frames would fit', 8),
+    'lost.mkv': ('its times have gaps, where 3 frames would fit', 0),
+    'lost.ts': ('its times have gaps, where 3 frames would fit', 0),
+    'lost-key.mkv': ('8 of 39 frames cannot be decoded; its times have gaps, where 9 frames would fit', 8),
     'spoilt.mp4': ('1 of 40 frames cannot be decoded', 1), 'spoilt-mjpeg.avi': ('1 of 40 frames cannot be decoded', 1),
     'midgop.ts': ('11 of 31 frames cannot be decoded', 11), 'midgop.mkv': ('11 of 31 frames cannot be decoded', 11),
     'nokey.mp4': ('19 of 39 frames cannot be decoded', 19),
-    'held.mkv': ('there are 1 gaps in its times, where 100 frames would fit', 0)}
+    'held.mkv': ('its times have gaps, where 100 frames would fit', 0)}
 
 @pytest.mark.parametrize('name', says)
 def test_a_scan_says_what_is_missing(tmp_path, name):
