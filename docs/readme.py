@@ -13,7 +13,7 @@ def output(o, name):
     data = o.get('data', {})
     for kind in ('png','jpeg'):
         if (key := f'image/{kind}') in data: return f'![]({figures/name}.{kind})', {figures/f'{name}.{kind}': base64.b64decode(''.join(data[key]))}
-    if 'text/html' in data: return re.sub(r'<style>.*?</style>', '', ''.join(data['text/html']), flags=re.S).strip(), {}
+    if 'text/html' in data: return re.sub(r'<style.*?</style>', '', ''.join(data['text/html']), flags=re.S).strip(), {}
     text = ''.join(data.get('text/plain', o.get('text', '')))
     return indent(text.rstrip(), '    '), {}
 
@@ -26,7 +26,7 @@ def readme(fname=root/'nbs/index.ipynb'):
             parts.append(re.sub(r'^# (.*)\n\n> (.*)$', rf'# \1\n\n\n{warning}\n\n\2', text))
         elif '#| hide' not in c.source and 'import ' not in c.source or 'prp_fastai.all' in c.source:
             code = re.sub(r'^#\|.*\n', '', c.source, flags=re.M)
-            parts.append(f'``` python\n{code}\n```')
+            if '#| echo: false' not in c.source: parts.append(f'``` python\n{code}\n```')
             for j,o in enumerate([] if '#| output: false' in c.source else c.get('outputs', [])):
                 md,pictures = output(o, f'cell-{i}-output-{j+1}')
                 if md.strip(): parts.append(md)

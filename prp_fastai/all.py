@@ -6,7 +6,7 @@ from .external import *
 from .sampling import *
 from .manifest import *
 from .cache import *
-from .presets import *
+from .recipe import *
 from .motion import *
 from .transforms import *
 from .share import *

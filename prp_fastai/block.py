@@ -17,7 +17,7 @@ from .external import *
 from .manifest import *
 from .cache import *
 from .sampling import *
-from .presets import *
+from .recipe import *
 from .motion import *
 from .transforms import *
 from .share import *
@@ -29,9 +29,11 @@ class _AsPath(Transform):
     input_types = (str,Path)
     def encodes(self, o): return Path(o)
 
-def VideoBlock():
+def VideoBlock(
+    recipe=None, # What the clips are, for `dls.recipe`; found out from the transforms if None
+):
     "A `TransformBlock` for the path of a video, which the item transforms open"
-    return TransformBlock(type_tfms=_AsPath())
+    return TransformBlock(type_tfms=_AsPath(), dls_kwargs=dict(recipe=recipe))
 
 # %% ../nbs/06_block.ipynb #08d81bb3
 @contextmanager
@@ -54,16 +56,17 @@ class VideoDL(TfmdDL):
     def __init__(self, *args,
         timeout=300, # Seconds to wait for a batch of the worker processes
         unread='nan', # A video that cannot be read, outside training: 'nan' for a row of NaN, 'raise' for a `VideoError`
+        recipe=None, # What its clips are; found out from the transforms if None
         **kwargs
     ):
         if unread not in ('nan','raise'): raise ValueError(f"unread must be 'nan' or 'raise', got {unread!r}")
         super().__init__(*args, timeout=timeout, **kwargs)
         self.bad = torch.zeros(len(self.dataset), dtype=torch.bool).share_memory_()
         self.reading = torch.zeros(max(1, self.fake_l.num_workers), dtype=torch.long).share_memory_()
-        self.epoch_seed,self.at,self.first_batch,self.unread,self.evaluated,self.unread_rows,self.told = 0,0,0,unread,False,None,set()
+        self.epoch_seed,self.at,self.first_batch,self.unread,self.made_by,self.evaluated,self.unread_rows,self.told = 0,0,0,unread,recipe,False,None,set()
 
     def new(self, dataset=None, cls=None, **kwargs):
-        res = super().new(dataset, cls, **{'unread':self.unread, **kwargs})
+        res = super().new(dataset, cls, **{'unread':self.unread, 'recipe':self.made_by, **kwargs})
         if res.dataset is self.dataset: res.bad = self.bad
         return res
 
@@ -188,55 +191,45 @@ def frame_size(
     return round(size*128/112), round(size*171/112)
 
 # %% ../nbs/06_block.ipynb #4d5da16b
+def _hold_out(groups, valid_pct, seed):
+    names = sorted(set(groups), key=str)
+    held = set(random.Random(seed).sample(names, max(1, round(valid_pct*len(names)))))
+    valid = groups.argwhere(held.__contains__)
+    return groups.argwhere(lambda g: g not in held),valid
+
 def GroupSplitter(
     valid_pct:float=.2, # Share of the groups held out
     seed:int=None, # Of the draw
 ):
     "Split items so that no `video_group` is on both sides"
-    def _inner(o):
-        groups = L(o).map(video_group)
-        names = sorted(set(groups))
-        held = set(random.Random(seed).sample(names, max(1, round(valid_pct*len(names)))))
-        valid = groups.argwhere(held.__contains__)
-        return groups.argwhere(lambda g: g not in held),valid
+    def _inner(o): return _hold_out(L(o).map(video_group), valid_pct, seed)
     return _inner
 
 # %% ../nbs/06_block.ipynb #867072c3
-@with_preset
+@with_fields(Sampling, Crop, Attention)
 def prp_dblock(
-    rates:tuple=(1,2,4,8), # S: the sampling intervals, powers of two
-    clip_len:int=16, # l: frames in a clip
-    recon_rate:int=2, # r: how many times slower the reconstruction plays; 1, 2 or 4
-    size:int=112, # Side of the crop in pixels
-    flip:float=0., # Probability to mirror a training item
-    seed:int=42, # Of the draws in validation
-    splitter=None, # Items -> (train, valid) numbers; random 80/20 by `seed` where None
-    preset:str='paper', # What is not named below: as the 'paper' or as its 'authors' code (`presets`)
-    crop:str='random', # Where a training item is cropped: 'random' or 'center'
-    short:str='feasible_rate', # Where a video is too short for a rate: draw a rate that fits, 'resample' another video in training, 'loop' this one, or 'leave_out' such videos
-    start:str='uniform', # Where clips start: 'uniform' or 'off_by_one'
-    redraw_valid:bool=False, # Draw rate and start anew each time in validation?
-    attn:str='dpau', # Weighing of pixels: 'dpau' by motion, 'gauss' by a bump where it is strongest, None for none
-    diff:str='adjacent', # Frames compared for it: 'adjacent', or 'sparse4', four of 16
-    norm:str='clip', # Range of the weights: one a 'clip', or one a 'block' of it and colour
-    per_channel:bool=False, # A weight for each colour?
-    time_interp:str='trilinear', # Weights between blocks: 'trilinear', or 'blockwise' in steps
-    eps:float=0., # Added above and below the fraction bar of the activation
-    fake_gt:str='include', # Frames of G that are blended from two: 'include' them in the loss or 'exclude' them
+    recipe=paper, # What the clips are: a `Recipe` or its name; the fields below change it
+    splitter=None, # Items -> (train, valid) numbers; a random 80/20 split by `seed` if None
     reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
-    yuv:bool=False, # Send frames in YUV 4:2:0, as videos have them, and make their colours on the device?
-    read_size:tuple=None, # (height, width) that frames are sent at, to be scaled on the device; scaled as they are decoded where None
+    yuv:bool=False, # Read frames in YUV 4:2:0, as a cache may hold them, and make colours on the device?
+    read_size:tuple=None, # Height,width of frames to scale on the device, as 240,320 (default: scale when decoding)
+    item_tfms=None, # Transforms of an item, after ours
+    batch_tfms=None, # Transforms of a batch, after ours
     **kwargs # Passed to `DataBlock`
 )->DataBlock: # Of paths
-    "The `DataBlock` of pretraining: path -> (X, rate, G, M). Raises `ValueError` for rates that the sampling is not made for, and sizes that cannot be"
-    rates = check_rates(rates, recon_rate)
-    if yuv and size%2: raise ValueError(f'frames in YUV are cropped to an even size, got {size}')
+    "The `DataBlock` of pretraining: path -> (X, rate, G, M). Raises `ValueError` for settings that cannot be"
+    o,kwargs = take_recipe(recipe, kwargs)
+    check_rates(o.rates, o.recon_rate)
+    if yuv and o.size%2: raise ValueError(f'frames in YUV are cropped to an even size, got {o.size}')
     if read_size and len(read_size)!=2: raise ValueError(f'read_size is (height, width), got {tuple(read_size)}')
-    motion = MotionAttention(attn, diff, norm, per_channel, time_interp, eps)
-    item_tfms = [PlaybackRate(rates, clip_len, frame_size(size), seed, short, start, redraw_valid, reader, yuv, read_size, CropVideo(size, crop))]
-    batch_tfms = PRPBatch(rates, recon_rate, clip_len, motion, fake_gt, size if read_size else None)
-    return DataBlock(blocks=VideoBlock, dl_type=PlaybackDL, splitter=splitter or RandomSplitter(.2, seed), batch_tfms=batch_tfms,
-                     item_tfms=item_tfms + ([FlipVideo(p=flip)] if flip else []), **kwargs)
+    motion = MotionAttention(o.attn, o.diff, o.norm, o.per_channel, o.time_interp, o.eps)
+    rated = PlaybackRate(o.rates, o.clip_len, frame_size(o.size), o.seed, o.short, o.start, o.redraw_valid, reader, yuv, read_size,
+                         CropVideo(o.size, o.crop))
+    batch = PRPBatch(o.rates, o.recon_rate, o.clip_len, motion, o.fake_gt, o.size if read_size else None)
+    return DataBlock(**{'blocks':VideoBlock(o), 'dl_type':PlaybackDL, **kwargs}, splitter=splitter or RandomSplitter(.2, o.seed),
+                     item_tfms=[rated, *_flips(o.flip), *L(item_tfms)], batch_tfms=[batch, *L(batch_tfms)])
+
+def _flips(p): return [FlipVideo(p=p)] if p else []
 
 # %% ../nbs/06_block.ipynb #ea6df898
 def show_strips(
@@ -265,25 +258,40 @@ def show_batch(x:TensorVideo, y:tuple, samples, ctxs=None, max_n=4, n_frames=6, 
     return show_strips([[x[i], G[i], M[i]] for i in range(n)], titles, n_frames)
 
 # %% ../nbs/06_block.ipynb #90b01f3c
+def _tfm(dl, cls):
+    tfms = L(dl.after_item.fs)+L(dl.after_batch.fs)
+    return first(tfms+tfms.attrgot('crop'), risinstance(cls))
+
 def item_tfm(
     dls:DataLoaders, # Whose items or batches pass through it
     cls:type, # Its class
 )->Transform: # The first of that class
     "The transform of the items or batches of `dls` that is a `cls`, or is part of one of them"
-    tfms = L(dls.valid.after_item.fs)+L(dls.valid.after_batch.fs)
-    return first(tfms+tfms.attrgot('crop'), risinstance(cls))
+    return _tfm(dls.valid, cls)
+
+_says = {PlaybackRate: ('rates','clip_len','short','start','seed'), RandomClip: ('clip_len',), CropVideo: ('size','crop'),
+         PRPBatch: ('rates','recon_rate','clip_len','fake_gt'), MotionAttention: ('attn','diff','norm','per_channel','time_interp','eps')}
+
+@patch(as_prop=True)
+def recipe(self:VideoDL):
+    "What the clips are"
+    if self.made_by: return self.made_by
+    said = {c: _tfm(self, c) for c in _says} | {MotionAttention: getattr(_tfm(self, PRPBatch), 'motion', None)}
+    known = {k: getattr(said[c], k) for c,names in _says.items() if said[c] for k in names}
+    return get_recipe(paper, **known, redraw_valid=getattr(said[PlaybackRate], 'redraw', False), flip=getattr(_tfm(self, FlipVideo), 'p', 0.),
+                      fps=getattr(getattr(said[PlaybackRate], 'reader', None), 'fps', None))
 
 # %% ../nbs/06_block.ipynb #848b050d
 class _VideosDataLoaders(DataLoaders):
     "DataLoaders that know which videos are usable"
     @classmethod
-    def _usable(cls, files, rates, clip_len, size, manifest=None, cache=None, backend='pyav', yuv=False):
+    def _usable(cls, files, rates, clip_len, size, manifest=None, cache=None, backend='pyav', yuv=False, fps=None):
         "Those of `files` that have a clip, the `OpenVideo` that reads them, and their manifest. Raises `FileNotFoundError` if `cache` has none of them"
         if not files: return L(),VideoReader,None
         df = manifest_of(files, manifest)
-        usable = set(usable_videos(df, rates, clip_len))
+        usable = set(usable_videos(df, rates, clip_len, fps))
         files = L(files).filter(lambda o: Path(os.path.abspath(o)) in usable)
-        reader = OpenVideo(df, cache, size, backend, yuv)
+        reader = OpenVideo(df, cache, size, backend, yuv, fps)
         if files and cache is not None:
             n = len(files.map(reader.cached).filter())
             if not n: raise FileNotFoundError(f"{cache} has none of these {len(files)} videos at {size} in {'YUV' if yuv else 'RGB'}: fill it with prp-cache{' --yuv'*yuv}, or cache_videos")
@@ -315,34 +323,36 @@ class _VideosDataLoaders(DataLoaders):
 class PRPDataLoaders(_VideosDataLoaders):
     "DataLoaders of (X, rate, G, M) from videos without labels"
     @classmethod
-    @delegates(prp_dblock, but=['splitter','reader'])
+    @delegates(prp_dblock, but=['reader'])
     def from_files(cls,
         files, # Paths of the videos
-        valid=None, # Paths of those to validate on; a share of `files` where None
-        valid_pct:float=.2, # That share
-        by_group:bool=False, # Hold out whole groups (see `video_group`)?
-        manifest=None, # Manifest of the files (see `scan_videos`), or where to keep it; in the user's cache folder where None
-        cache=None, # Folder that `cache_videos` filled for this size; videos that are not in it are decoded
-        backend:str='pyav', # What decodes: 'pyav' or 'torchcodec'
+        valid=None, # Paths of the videos to validate on; a share of `files` if None
+        valid_pct:float=.2, # Share of the videos to validate on, if nothing says which (the paper: 800 of 9,537)
+        by_group:bool=False, # Hold out whole groups (`video_group`)?
+        manifest=None, # Manifest of the files (`scan_videos`) or its path (default: in the user's cache folder)
+        cache=None, # Folder that `cache_videos` or `prp-cache` filled for this size (default: decode the files)
+        backend:str='pyav', # What decodes: pyav or torchcodec
         path='.', # Where a `Learner` keeps its files
-        bs:int=8, # Items in a batch
-        num_workers:int=None, # Worker processes; fastai's choice where None
-        device=None, # Device of the batches; fastai's choice where None
-        seed:int=42, # Of the split, and of the draws in validation
+        bs:int=None, # Items in a batch; the recipe's if None
+        num_workers:int=None, # Processes that read videos (default: as many as there are cores, up to 16)
+        device=None, # Device of the batches; fastai's choice if None
+        recipe=paper, # What the clips are: a `Recipe` or its name; the fields below change it
+        splitter=None, # Items -> (train, valid) numbers, in place of `valid` and `valid_pct`
         **kwargs
     ):
         "From a list of paths; says which cannot be used, and leaves them out. Raises `ValueError` if nothing is left to train or to validate on"
-        files,valid = L(files).map(Path),L(valid).map(Path)
-        rates = check_rates(kwargs.get('rates', (1,2,4,8)), kwargs.get('recon_rate', 2))
-        size = kwargs.get('read_size') or frame_size(kwargs.get('size', 112))
-        short = kwargs.get('short', preset_values(kwargs.get('preset', 'paper'))['short'])
-        usable,reader,df = cls._usable(files+valid, rates[-1:] if short=='leave_out' else rates, kwargs.get('clip_len', 16), size, manifest, cache, backend, kwargs.get('yuv', False))
+        o,kwargs = take_recipe(recipe, kwargs if bs is None else {**kwargs, 'bs':bs})
+        files,valid,rates = L(files).map(Path),L(valid).map(Path),check_rates(o.rates, o.recon_rate)
+        if splitter and valid: raise ValueError('give valid or a splitter, not both')
+        usable,reader,df = cls._usable(files+valid, rates[-1:] if o.short=='leave_out' else rates, o.clip_len,
+                                       kwargs.get('read_size') or frame_size(o.size), manifest, cache, backend, kwargs.get('yuv', False), o.fps)
         cls._name_unusable(valid, usable)
         files,valid = (part.filter(set(usable).__contains__) for part in (files,valid))
-        split = IndexSplitter(range(len(files), len(files)+len(valid))) if valid else (GroupSplitter if by_group else RandomSplitter)(valid_pct, seed=seed)
-        dblock = prp_dblock(splitter=split, seed=seed, reader=reader, **kwargs)
-        dls = cls._checked(dblock, files+valid, path=path, bs=bs, num_workers=num_workers, device=device)
-        dls.n_frames = dict(zip(df.path, df.n_frames))
+        if valid: splitter = IndexSplitter(range(len(files), len(files)+len(valid)))
+        splitter = splitter or (GroupSplitter if by_group else RandomSplitter)(valid_pct, seed=o.seed)
+        dblock = prp_dblock(o, splitter, reader, **kwargs)
+        dls = cls._checked(dblock, files+valid, path=path, bs=o.bs, num_workers=num_workers, device=device)
+        dls.n_frames = dict(zip(df.path, n_frames_at(df, o.fps)))
         return dls
 
     @classmethod
@@ -393,11 +403,11 @@ def rate_chance(
     files=None, # Paths of videos; those of validation if None
 )->float: # 0..1
     "Best rate accuracy that is possible from the lengths of videos alone (`length_chance`)"
-    played = item_tfm(dls, PlaybackRate)
-    def n_frames(o):
-        if n:=getattr(dls, 'n_frames', {}).get(os.path.abspath(o)): return n
-        with played.reader(o) as v: return len(v)
-    return length_chance([n_frames(o) for o in ifnone(files, dls.valid_ds.items)], played.rates, played.clip_len, 'feasible_rate' if played.short=='resample' else played.short)
+    o,reader = dls.recipe,item_tfm(dls, PlaybackRate).reader
+    def n_frames(path):
+        if n:=getattr(dls, 'n_frames', {}).get(os.path.abspath(path)): return n
+        with reader(path) as v: return len(v)
+    return length_chance([n_frames(p) for p in ifnone(files, dls.valid_ds.items)], o.rates, o.clip_len, 'feasible_rate' if o.short=='resample' else o.short)
 
 # %% ../nbs/06_block.ipynb #f8ed2495
 def video_dblock(
@@ -409,13 +419,16 @@ def video_dblock(
     get_y=parent_label, # Path -> label
     multi:bool=False, # Several labels for each video?
     reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
+    item_tfms=None, # Transforms of an item, after ours
+    batch_tfms=None, # Transforms of a batch, beside ours
     **kwargs # Passed to `DataBlock`
 )->DataBlock: # Of paths
     "The `DataBlock` of recognition: path -> (clip (3,l,size,size), class)"
-    item_tfms = [RandomClip(clip_len, frame_size(size), reader), CropVideo(size)]
+    o = get_recipe(paper, rates=(1,), clip_len=clip_len, size=size, flip=flip)
+    ours = [RandomClip(clip_len, frame_size(size), reader), CropVideo(size), *_flips(flip)]
     labels = (MultiCategoryBlock if multi else CategoryBlock)(vocab=vocab)
-    return DataBlock(blocks=(VideoBlock, labels), dl_type=VideoDL, splitter=splitter or RandomSplitter(), get_y=get_y,
-                     item_tfms=item_tfms + ([FlipVideo(p=flip)] if flip else []), batch_tfms=IntToFloatTensor(), **kwargs)
+    return DataBlock(**{'blocks':(VideoBlock(o), labels), 'dl_type':VideoDL, **kwargs}, splitter=splitter or RandomSplitter(), get_y=get_y,
+                     item_tfms=[*ours, *L(item_tfms)], batch_tfms=[IntToFloatTensor(), *L(batch_tfms)])
 
 # %% ../nbs/06_block.ipynb #eb5bcd85
 class _LabelOf(Transform):
@@ -429,7 +442,7 @@ def _rows_of(df):
     "Official lists as `video_rows` gives rows"
     return df.assign(path=df.path.map(Path), split=np.where(df.is_test, 'test', 'train'))
 
-def _split_by(groups, splitter, items): return splitter(groups)
+def _split_by(groups, valid_pct, seed, items): return _hold_out(groups, valid_pct, seed)
 
 # %% ../nbs/06_block.ipynb #89f5effe
 class VideoDataLoaders(_VideosDataLoaders):
@@ -445,13 +458,15 @@ class VideoDataLoaders(_VideosDataLoaders):
         manifest=None, # Manifest of the files (see `scan_videos`), or where to keep it; in the user's cache folder where None
         cache=None, # Folder that `cache_videos` filled for this size; videos that are not in it are decoded
         backend:str='pyav', # What decodes: 'pyav' or 'torchcodec'
+        fps:float=None, # Frames per second that all videos are read at, by their times; as they are if None
         bs:int=8, # Items in a batch
         num_workers:int=None, # Worker processes; fastai's choice where None
         device=None, # Device of the batches; fastai's choice where None
         seed:int=42, # Of the split
+        splitter=None, # Items -> (train, valid) numbers, in place of `valid_pct`
         **kwargs
     ):
-        usable,reader,_ = cls._usable(rows.path.tolist(), (1,), kwargs.get('clip_len', 16), frame_size(kwargs.get('size', 112)), manifest, cache, backend)
+        usable,reader,_ = cls._usable(rows.path.tolist(), (1,), kwargs.get('clip_len', 16), frame_size(kwargs.get('size', 112)), manifest, cache, backend, fps=fps)
         cls._name_unusable(rows.path[rows.split=='valid'].tolist(), usable)
         ok,multi = rows.path.isin(set(usable)),any(map(is_listy, rows.label))
         for o in rows.path[~ok & (rows.split=='test')]: raise ValueError(f'{o} is to test on and cannot be used')
@@ -460,8 +475,10 @@ class VideoDataLoaders(_VideosDataLoaders):
         if len(rows) and len(vocab)<2-multi: raise ValueError(f'one class, {first(vocab)!r}, leaves nothing to tell apart')
         for o in test.itertuples() if vocab else ():
             if not set(o.label if multi else [o.label])<=set(vocab): raise ValueError(f'{o.path} is to test on, and there are no videos of its class {o.label!r} to train on')
-        if not draw or (rows.split=='valid').any(): split = IndexSplitter(np.flatnonzero(rows.split=='valid'))
-        else: split = partial(_split_by, rows.group.tolist(), GroupSplitter(valid_pct, seed)) if by_group else RandomSplitter(valid_pct, seed=seed)
+        if splitter and (rows.split=='valid').any(): raise ValueError('give the videos to validate on or a splitter, not both')
+        if splitter: split = splitter
+        elif not draw or (rows.split=='valid').any(): split = IndexSplitter(np.flatnonzero(rows.split=='valid'))
+        else: split = partial(_split_by, L(rows.group.tolist()), valid_pct, seed) if by_group else RandomSplitter(valid_pct, seed=seed)
         labels = {str(o.path): o.label for o in pd.concat([rows,test]).itertuples()}
         dblock = video_dblock(vocab=vocab, splitter=split, get_y=_LabelOf(labels), multi=multi, reader=reader, **kwargs)
         dls = cls._checked(dblock, L(rows.path.tolist()), path=path, bs=bs, num_workers=num_workers, device=device)

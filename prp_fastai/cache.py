@@ -33,7 +33,8 @@ def cache_file(
 )->Path: # `.npy`, which holds `uint8` (3,t,height,width), or (t,) of `yuv_dtype`
     "Where the frames of a video are kept, if they are"
     stamp = _stamp(path)
-    where,when = (hashlib.sha1(o.encode()).hexdigest()[:10] for o in (stamp['path'], f'{stamp["bytes"]} {stamp["mtime"]}'))
+    parts = stamp['path'],f'{stamp["bytes"]} {stamp["mtime"]}'
+    where,when = (hashlib.sha1(os.fsencode(o)).hexdigest()[:10] for o in parts)
     return _shelf(folder, size, yuv)/f'{Path(path).stem}-{where}-{when}.npy'
 
 # %% ../nbs/03b_cache.ipynb #3fc4d9eb
@@ -122,7 +123,7 @@ def cache_videos(
     todo = [o for o,place in places.items() if not place.exists()]
     jobs = [(o, folder, size, known_of(row), yuv) for o,row in df.set_index('path').loc[todo].iterrows()]
     for done,path in _progress(zip(_in_processes(_try_cache, jobs, n_workers, timeout), todo), len(todo)):
-        if done is not True: warnings.warn(f'{path} is not cached: {done}')
+        if done is not True: warnings.warn(f'{printable(path)} is not cached: {done}')
     return df.assign(cached=[str(places[o]) if o in places and places[o].exists() else '' for o in df.path])
 
 # %% ../nbs/03b_cache.ipynb #2934ee17
@@ -134,11 +135,13 @@ class OpenVideo:
         size:tuple=(128,171), # (height, width) of the frames there
         backend:str='pyav', # 'pyav' or 'torchcodec'
         yuv:bool=False, # Look for frames in YUV 4:2:0, for `planes`?
+        fps:float=None, # Frames per second that videos are read at (`ResampledVideo`); as they are if None
     ):
         if yuv and backend!='pyav': raise ValueError(f"frames in YUV are read by 'pyav', not by {backend!r}")
-        store_attr('cache,size,yuv')
+        store_attr('cache,size,yuv,fps')
         self.reader = get_reader(backend)
-        self.known = {} if manifest is None else {row.path: known_of(row) for row in manifest.itertuples()}
+        rows = () if manifest is None else manifest.itertuples()
+        self.known = {o.path: (known_of(o), o.fps, o.duration) for o in rows}
 
     def cached(self,
         path, # Video
@@ -147,5 +150,8 @@ class OpenVideo:
         if self.cache is not None and (fname:=cache_file(path, self.cache, self.size, self.yuv)).exists(): return fname
 
     def __call__(self, path):
-        if fname:=self.cached(path): return CachedVideo(path, fname)
-        return self.reader(path, self.known.get(os.path.abspath(path)))
+        known,fps,duration = self.known.get(os.path.abspath(path), (None,0,0))
+        if self.fps and not known: known,fps,duration = known_of(row:=pd.Series(scan_video(path))),row.fps,row.duration
+        fname = self.cached(path)
+        video = CachedVideo(path, fname) if fname else self.reader(path, known)
+        return ResampledVideo(video, self.fps, times_of(known, fps), duration) if self.fps else video

@@ -6,7 +6,7 @@ Docs: https://prp-fastai.github.io/prp_fastai/cli.html.md"""
 
 # %% auto #0
 __all__ = ['find_videos', 'provenance', 'prp_pretrain', 'prp_scan', 'prp_cache', 'prp_demo', 'find_labelled', 'prp_test',
-           'prp_finetune', 'prp_probe', 'prp_retrieve', 'prp_figures']
+           'prp_finetune', 'prp_probe', 'prp_retrieve', 'load_run', 'prp_figures']
 
 # %% ../nbs/40_cli.ipynb #2cba5418
 from fastai.vision.all import *
@@ -18,7 +18,7 @@ from .read import *
 from .external import *
 from .manifest import *
 from .cache import *
-from .presets import *
+from .recipe import *
 from .sampling import *
 from .transforms import *
 from .block import *
@@ -36,11 +36,12 @@ from .architecture import *
 from .interpret import *
 from .track import *
 from functools import wraps
-from inspect import signature
+from inspect import Parameter,signature
+from fastcore.docments import ann_parts,docments
 from importlib.metadata import version
 from base64 import b64encode
 from html import escape
-import json,platform,shutil,subprocess
+import argparse,json,platform,shutil,subprocess
 
 # %% ../nbs/40_cli.ipynb #2152a51c
 @delegates(list_videos, but=['labels','label_delim'])
@@ -85,123 +86,134 @@ def _keep_settings(out, settings, resume=False, free=()):
     known,free = out/'settings.json',{'out','num_workers','manifest','cache','max_bad','log',*free}
     if rank_distrib(): return
     if resume and known.exists():
-        before = json.loads(known.read_text())['settings']
-        if diff:=[k for k,v in settings.items() if k not in free and before.get(k)!=v]: raise ValueError(f'{out} was made with other settings, --resume needs the same: {", ".join(diff)}')
+        before,now = json.loads(known.read_text())['settings'],json.loads(json.dumps(settings))
+        if 'recon_rate' in before: before |= json.loads(json.dumps(Recipe.from_dict(before).to_dict()))
+        if diff:=[k for k,v in now.items() if k not in free and before.get(k)!=v]:
+            raise ValueError(f'{out} was made with other settings, --resume needs the same: {", ".join(diff)}')
     out.mkdir(parents=True, exist_ok=True)
     known.write_text(json.dumps(provenance(settings), indent=1))
 
-def _with_config(f):
-    "Let `config`, a file like the `settings.json` of a run, stand for arguments of `f` that are left at their defaults; source and folder are not taken from it"
-    known = {k: p.default for k,p in signature(f).parameters.items() if k not in ('source','out','config','resume')}
-    @wraps(f)
-    def _f(*args, config=None, **kwargs):
-        if not config: return f(*args, **kwargs)
-        file = json.loads(Path(config).read_text())
-        file = {k:v for k,v in file.get('settings', file).items() if k not in ('source','out')}
-        if odd:=file.keys()-known: raise ValueError(f'{config} has what {f.__name__} does not know: {", ".join(sorted(odd))}')
-        return f(*args, **{**kwargs, **{k:v for k,v in file.items() if kwargs.get(k, known[k])==known[k]}})
-    return _f
-
 def _numbers(s): return tuple(int(o) for o in s.split(','))
 
-def _filled(o): return o | {k:v for k,v in preset_values(o['preset']).items() if o[k] is None}
 def _warn_of_lengths(chance, C):
     if chance>1/C+.05: _say(f'the lengths of the videos alone give a rate accuracy of {chance:.3f} (1/{C} is {1/C:.3f}): compare with that, or leave short videos out of pretraining with --short leave_out')
 
-@call_parse(pos=['source'])
-@_with_config
-def prp_pretrain(
-    source:str, # Videos: a folder, a list or table, or `sample`
-    out:str='pretrained', # Folder for the results
-    root:str=None, # Folder that paths in a list or table are relative to
-    valid:str=None, # Videos to validate on, named as in `source`; where not given those that `source` says, or a share of it
-    valid_pct:float=.2, # That share (the paper: 800 of 9,537)
-    by_group:bool=False, # Hold out whole groups, by UCF101's names?
-    encoder:str='c3d', # c3d, r3d, r2plus1d, or torchvision's r3d_18, mc3_18, r2plus1d_18
-    width:float=1., # Factor on the channels of c3d, r3d and r2plus1d
-    heads:str='rate,recon', # `rate,recon` is DG-P, `rate` is DP, `recon` is GP
-    rates:str='1,2,4,8', # Sampling intervals S
-    clip_len:int=16, # Frames in a clip, l
-    recon_rate:int=2, # Reconstructing rate r: 1, 2 or 4
-    size:int=112, # Side of the crop in pixels; frames are scaled to 8/7 of it
-    flip:float=0., # Probability to mirror a clip
-    preset:str='paper', # What is not given of the next eighteen: as the `paper`, as its `authors` code, or `small`, for short training (`presets`)
-    crop:str=None, # Where training clips are cropped: random or center
-    short:str=None, # Where a video is too short for a rate: feasible_rate, resample, loop or leave_out
-    start:str=None, # Where clips start: uniform or off_by_one
-    redraw_valid:bool_arg=None, # Draw rate and start anew each time in validation?
-    diff:str=None, # Frames compared for the attention: adjacent or sparse4
-    norm:str=None, # Range of the attention: one a clip or one a block
-    per_channel:bool_arg=None, # An attention for each colour?
-    time_interp:str=None, # Attention between blocks: trilinear or blockwise
-    eps:float=None, # Epsilon of the attention
-    fake_gt:str=None, # Blended frames of the target in the loss: include or exclude
-    opt_func:str=None, # Optimiser: sgd or adamw
-    lr:float=None, # Learning rate; the highest one if the schedule is one_cycle
-    schedule:str=None, # plateau (as the authors), one_cycle or constant
-    epochs:int=None, # Passes over the videos
-    bs:int=None, # Clips in a batch
-    final:str=None, # End of the decoder: bn_relu, sigmoid or linear
-    mean_colour:bool_arg=None, # Begin with the mean colour as bias of the decoder's last layer? Needs a linear end
-    lambda_d:float=None, # Weight of the classification loss
-    attn:str='dpau', # Weigh the reconstruction by motion, `dpau`, by a bump where it is strongest, `gauss`, or not at all, `none`
-    lambda_g:float=1., # Weight of the reconstruction loss
-    mom:float=.9, # Momentum
-    wd:float=5e-4, # Weight decay
-    head_lr_mult:float=10., # How much faster the classifier's last layer learns with sgd
-    patience:int=50, # Epochs without progress before `plateau` lowers the learning rate
-    num_workers:int=None, # Processes that read videos; as many as there are cores, up to 16, where not given
-    manifest:str=None, # Where `prp-scan` keeps what it found out; in the user's cache folder where not given
-    cache:str=None, # Folder that `prp-cache` filled for this size
-    backend:str='pyav', # What decodes: pyav or torchcodec
-    yuv:bool=False, # Read frames in YUV 4:2:0 and make their colours on the device? Needs a cache filled so, where one is given
-    read_size:str=None, # Height,width at which frames are sent to be scaled on the device, for a GPU: 240,320 for UCF101
-    max_bad:float=.01, # Share of videos that may turn out to be unreadable before the run stops
-    speed:str='auto', # Any of channels_last, fold, bf16, compile, recompute, separated by commas; `auto` for those that win here and keep 32 bits
-    accumulate:int=None, # Clips of one process after which a step is taken; after each batch where not given
-    log:str=None, # Keep losses and figures in `out` for `tensorboard`, or with `wandb`
-    resume:bool=False, # Go on with the run in `out`, exactly where it stopped?
-    config:str=None, # `settings.json` of another run; its settings hold for what is left at its default here
-    seed:int=42, # Of weights, draws and split
-)->Learner: # Trained
-    "Pretrain an encoder by playback rate perception on videos without labels"
-    settings = _filled({k:v for k,v in locals().items() if k not in ('resume','config')})
-    opt_func,lr,schedule,epochs,bs = (settings[k] for k in ('opt_func','lr','schedule','epochs','bs'))
-    if opt_func not in optimisers: raise ValueError(f'opt_func must be one of {", ".join(optimisers)}, got {opt_func}')
-    if schedule not in ('plateau','one_cycle','constant'): raise ValueError(f'schedule must be plateau, one_cycle or constant, got {schedule}')
-    heads,out = tuple(heads.split(',')),Path(out)
-    set_seed(seed)
+# %% ../nbs/40_cli.ipynb #97d18558
+def _with_config(f):
+    "Let `config`, like the `settings.json` of a run, stand for what is not given to `f`; source and folder are not taken from it"
+    known = {*signature(f).parameters}-{'source','out','config','resume'}
+    def now(o): return {k if k in known else old_names.get(k, k): v for k,v in o.items()}
+    @wraps(f)
+    def _f(*args, config=None, **kwargs):
+        given,file = now(kwargs),json.loads(Path(config).read_text()) if config else {}
+        file = now({k:v for k,v in file.get('settings', file).items() if k not in ('source','out')})
+        if odd:=file.keys()-known: raise ValueError(f'{config} has what {f.__name__} does not know: {", ".join(sorted(odd))}')
+        if 'recipe' in given: file = {k:v for k,v in file.items() if k not in field_names()}
+        return f(*args, **{**file, **given})
+    return _f
+
+# %% ../nbs/40_cli.ipynb #13712061
+_reading = ('valid_pct','by_group','num_workers','manifest','cache','backend','yuv','read_size')
+
+def _text(o): return 'paper' if o is paper else ','.join(map(str, o)) if isinstance(o, tuple) else str(o)
+
+def _add_option(group, k, o, is_field, old, others):
+    "Add parameter `k`, of which `docments` says `o`, to a group of options; `old` are older names, `others` values in presets"
+    kind,text = ann_parts(o.anno)[0],o.docment.replace('%', '%%')
+    if o.default is Parameter.empty: return group.add_argument(k, help=text)
+    if 'default' not in text: text += f' (default: {"; ".join([_text(o.default), *others])})'
+    flags = ['--'+name.replace('_','-') for name in (k, *old)]
+    if kind is bool and not is_field: return group.add_argument(*flags, dest=k, help=text, action='store_true')
+    kind = kind if kind in (bool,int,float) else str
+    group.add_argument(*flags, dest=k, help=text, type=str2bool if kind is bool else kind, metavar=kind.__name__)
+
+# %% ../nbs/40_cli.ipynb #d8220f94
+def _parser(f, groups):
+    "The options of `f` in `groups`, {title: names}"
+    p = argparse.ArgumentParser(f.__name__.replace('_','-'), '%(prog)s source [options]', f.__doc__, argument_default=argparse.SUPPRESS,
+                                formatter_class=partial(argparse.HelpFormatter, max_help_position=26, width=shutil.get_terminal_size((120,30))[0]))
+    params = docments(f, full=True, returns=False)
+    of_recipe = docments(Recipe, full=True, returns=False) if 'recipe' in params else {}
+    old = {k: [o for o,new in old_names.items() if new==k] for k in params if 'recipe' in params}
+    for title,names in groups.items():
+        group = p.add_argument_group(title)
+        for k in names:
+            o = of_recipe.get(k, params[k])
+            others = [f'{name} {_text(getattr(r, k))}' for name,r in presets.items() if k in of_recipe and getattr(r, k)!=o.default]
+            _add_option(group, k, o, k in of_recipe, old.get(k, ()), others)
+    return p
+
+def _grouped_parse(**groups):
+    "Like `call_parse`, with options in groups: a call without arguments reads the command line"
+    def _inner(f):
+        @wraps(f)
+        def _f(*args, **kwargs):
+            if args or kwargs: return f(*args, **kwargs)
+            f(**vars(_f.parser().parse_args()))
+        _f.parser = partial(_parser, f, groups)
+        return _f
+    return _inner
+
+_own = ('source','out','valid','root','recipe','config','resume','speed','accumulate','max_bad','log')
+
+# %% ../nbs/40_cli.ipynb #df50045c
+def _pretrainer(source, valid, root, out, recipe, speed, read_size, **reading):
+    "The learner of a run"
     df = list_videos(source, root)
-    held = find_videos(valid, root) if valid else df.path[df.split=='valid'].tolist()
-    if both:={os.path.abspath(o) for o in df.path[df.split=='train']} & {os.path.abspath(o) for o in held}:
+    train,held = df.path[df.split=='train'].tolist(),find_videos(valid, root) if valid else df.path[df.split=='valid'].tolist()
+    if both:={os.path.abspath(o) for o in train} & {os.path.abspath(o) for o in held}:
         raise ValueError(f'{len(both)} videos are to train and to validate on, the first is {min(both)}')
-    dls = rank0_first(PRPDataLoaders.from_files, df.path[df.split=='train'].tolist(), held or None, valid_pct=valid_pct, by_group=by_group,
-        rates=_numbers(rates), clip_len=clip_len, recon_rate=recon_rate, size=size, flip=flip, preset=preset, attn=None if attn=='none' else attn,
-        **{k: settings[k] for k in clip_settings}, bs=bs, num_workers=num_workers, manifest=manifest, cache=cache, backend=backend, yuv=yuv, read_size=_numbers(read_size) if read_size else None, seed=seed)
-    learn = prp_learner(dls, encoder, heads, width, **{k: settings[k] for k in ('final','mean_colour','lambda_d')}, lambda_g=lambda_g, lr=lr,
-                        opt_func=partial(optimisers[opt_func], mom=mom, wd=wd, **(dict(head_lr_mult=head_lr_mult) if opt_func=='sgd' else {})),
-                        speed=speed, path=out, model_dir='.')
-    _plain(learn).recorder.train_metrics = True
-    _keep_settings(out, settings, resume, () if schedule=='one_cycle' else ('epochs',))
-    _say(f'{len(dls.train_ds)} videos to train on, {len(dls.valid_ds)} to validate on')
-    chance = rate_chance(dls)
-    if 'rate' in heads: _warn_of_lengths(chance, dls.c)
-    run = Resume(out)
-    if not resume: run.file.unlink(missing_ok=True)
-    cbs = [SaveBestEncoder(out/'encoder.safetensors'), WatchVideos(max_bad), run, *_accumulating(accumulate)]
-    if log: cbs += tracker(log, out, settings, resume)
-    with learn.distrib_ctx():
-        if schedule=='one_cycle': learn.fit_one_cycle(epochs, lr, cbs=cbs)
-        else: learn.fit(epochs, lr, cbs=cbs+[plateau(patience)] if schedule=='plateau' else cbs)
-    if rank_distrib(): return learn
+    if isinstance(read_size, str): read_size = _numbers(read_size)
+    dls = rank0_first(PRPDataLoaders.from_files, train, held or None, recipe=recipe, read_size=read_size, **reading)
+    learn = _plain(prp_learner(dls, speed=speed, path=out, model_dir='.'))
+    learn.recorder.train_metrics = True
+    return learn
+
+def _conclude(learn, chance, out):
+    "Say and show what came of a run"
     learn.recorder.train_metrics = False
     last = dict(zip(learn.recorder.metrics.attrgot('name'), learn.final_record[-len(learn.metrics):]))
-    if 'rate' in heads: print(f"rate accuracy {last['rate_accuracy']:.3f} after the last epoch; the lengths of the videos alone give {chance:.3f}")
-    if failed:=what_failed(dls, last.get('rate_accuracy'), last.get('loss_g')): print(failed)
+    if 'rate' in learn.recipe.heads: print(f"rate accuracy {last['rate_accuracy']:.3f} after the last epoch; the lengths of the videos alone give {chance:.3f}")
+    if failed:=what_failed(learn.dls, last.get('rate_accuracy'), last.get('loss_g')): print(failed)
     learn.show_results()
     plt.savefig(out/'results.png', dpi=100)
     plt.close()
     print(f'results are in {out}')
+
+# %% ../nbs/40_cli.ipynb #a0a1d1f1
+@_grouped_parse(**{'The run':_own, 'Reading':_reading}, **{f'{o.__name__}: {o.__doc__[0].lower()}{o.__doc__[1:]}': field_names(o) for o in recipe_parts})
+@_with_config
+@delegates(PRPDataLoaders.from_files, but=['path','device','splitter','item_tfms','batch_tfms'])
+@with_fields(*recipe_parts)
+def prp_pretrain(
+    source:str, # Videos: a folder, a list or table, or `sample`
+    out:str='pretrained', # Folder for the results
+    valid:str=None, # Videos to validate on, named like `source` (default: those that `source` says, or a share of it)
+    root:str=None, # Folder that paths in a list or table are relative to (default: that of the list)
+    recipe:str=paper, # Settings that are not given below: paper, its authors' code, or small for short training
+    config:str=None, # `settings.json` of another run, for what is not given here (default: none)
+    resume:bool=False, # Resume the run in `out`, exactly where it stopped?
+    speed:str='auto', # Any of channels_last,fold,bf16,compile,recompute; auto for those that win here and keep 32 bits
+    accumulate:int=None, # Clips of one process after which a step is taken (default: after each batch)
+    max_bad:float=.01, # Share of videos that may turn out to be unreadable before the run stops
+    log:str=None, # Keep losses and figures in `out` for tensorboard, or with wandb (default: neither)
+    **kwargs
+)->Learner: # Trained
+    "Pretrain an encoder by playback rate perception on videos without labels"
+    o,out = Recipe.from_dict({'recipe':recipe, **kwargs}),Path(out)
+    reading = {k: kwargs.get(k, signature(prp_pretrain).parameters[k].default) for k in _reading}
+    settings = dict(source=source, out=str(out), valid=valid, root=root, **reading, speed=speed, accumulate=accumulate, max_bad=max_bad, log=log, **o.to_dict())
+    set_seed(o.seed)
+    learn = _pretrainer(source, valid, root, out, o, speed, **reading)
+    _keep_settings(out, settings, resume, () if o.schedule=='one_cycle' else ('epochs',))
+    _say(f'{len(learn.dls.train_ds)} videos to train on, {len(learn.dls.valid_ds)} to validate on')
+    chance = rate_chance(learn.dls)
+    if 'rate' in o.heads: _warn_of_lengths(chance, learn.dls.c)
+    run = Resume(out)
+    if not resume: run.file.unlink(missing_ok=True)
+    cbs = [SaveBestEncoder(out/'encoder.safetensors'), WatchVideos(max_bad), run, *_accumulating(accumulate), *(tracker(log, out, settings, resume) if log else [])]
+    with learn.distrib_ctx(): learn.fit_recipe(cbs)
+    if not rank_distrib(): _conclude(learn, chance, out)
     return learn
 
 # %% ../nbs/40_cli.ipynb #59d9dbe0
@@ -214,7 +226,7 @@ def prp_scan(
     rates:str='1,2,4,8', # Sampling intervals to count for
     clip_len:int=16, # Frames in a clip
     num_workers:int=defaults.cpus, # Processes
-    timeout:float=60, # Seconds that one file may take
+    timeout:float=300, # Seconds that one file may take
 ):
     "Decode every video once, and write down what it is and whether it is whole"
     files = find_videos(source, root)
@@ -223,7 +235,7 @@ def prp_scan(
     df = scan_videos(files, fname, num_workers, timeout)
     usable_videos(df, _numbers(rates), clip_len)
     _warn_of_lengths(length_chance(df.n_frames[df.status!='broken'], _numbers(rates), clip_len), len(_numbers(rates)))
-    for o in df[df.status=='broken'].itertuples(): print(f'{o.path}: {o.reason}')
+    say_amiss(df)
     print(f'{len(df)} videos, {df.duration.sum()/3600:.2f} hours, {df.bytes.sum()/1e6:.0f} MB' + (f'; the manifest is {fname}' if fname else ''))
 
 # %% ../nbs/40_cli.ipynb #2e1b4e7b
@@ -242,7 +254,7 @@ def prp_cache(
     "Decode every video once, and keep its scaled frames for runs to read"
     files = find_videos(source, root)
     df = cache_videos(shard_of(files, shard) if shard else files, cache, frame_size(size), manifest, num_workers, timeout, yuv)
-    for o in df[df.status=='broken'].itertuples(): print(f'{o.path}: {o.reason}')
+    for o in df[df.status=='broken'].itertuples(): print(f'{printable(o.path)}: {o.reason}')
     kept = df[df.cached!='']
     n_bytes,hours = sum(Path(o).stat().st_size for o in kept.cached),kept.duration.sum()/3600
     print(f'{len(kept)} of {len(df)} videos, {hours:.2f} hours, take {n_bytes/1e9:.2f} GB at {"x".join(map(str, frame_size(size)))} in {"YUV" if yuv else "RGB"}'
@@ -252,21 +264,29 @@ def prp_cache(
 @call_parse(pos=['out'])
 def prp_demo(
     out:str='demo', # Folder for the pictures
-    epochs:int=70, # Passes over the 45 videos
+    epochs:int=120, # Passes over the 45 videos
     seed:int=42, # Of weights, draws and split
 ):
     "Pretrain a slim C3D on the packaged videos, and draw what it learned"
-    out,split,size,width = Path(out),sample_videos()/'split',56,.125
+    out,split,df,size,width = Path(out),sample_videos()/'split',read_ucf101(sample_videos(), 1),56,.125
+    print(f'Pretraining, {epochs} passes over {(~df.is_test).sum()} videos: at most ten minutes on two cores', flush=True)
     learn = prp_pretrain(str(split/'trainlist01.txt'), str(out), valid=str(split/'testlist01.txt'),
-                         width=width, size=size, final='linear', lambda_d=.01, epochs=epochs, lr=.1, bs=4, schedule='one_cycle', seed=seed)
-    rated,told = item_tfm(learn.dls, PlaybackRate),[]
-    for rated.seed in range(8): told.append(learn.validate()[1])
+                         width=width, size=size, preset='small', epochs=epochs, bs=4, seed=seed)
+    print('Measuring and drawing: less than a minute', flush=True)
+    rated,scores = item_tfm(learn.dls, PlaybackRate),[]
+    for rated.seed in range(8): scores.append(learn.validate())
+    (_,rate,_,loss_g),own = np.mean(scores, 0),recon_baselines(learn.dls.valid)['mean colour of each clip']
+    top1 = retrieval_table(learn, df[~df.is_test], df[df.is_test], clip_len=16, size=size, num_workers=0)[0].top1
     video = learn.dls.valid_ds.items[0]
     plot_rates(video).savefig(out/'rates.png', dpi=100)
     encoders = {'random': create_encoder('c3d', width), 'pretrained': learn.model.encoder.cpu()}
     plot_activations(encoders, center_clip(video, size)).savefig(out/'activations.png', dpi=100)
     print(f'''
-Playback rates told in 8 clips of each of {len(learn.dls.valid_ds)} videos of actors it has not seen: {np.mean(told):.3f} (chance: {1/learn.dls.c:.3f})
+On {len(learn.dls.valid_ds)} videos of actors it has not seen:
+  rate accuracy, 8 clips of each  {rate:.3f} (chance: {1/learn.dls.c:.3f})
+  error of the reconstruction     {loss_g:.4f} (the mean colour of each clip: {own:.4f})
+  retrieval, top 1                {top1.pretrained:.1f} % (random weights: {top1.random:.1f} %)
+Pictures:
   {out}/rates.png        one video at four rates
   {out}/results.png      input, target, reconstruction, motion attention
   {out}/activations.png  what the encoder looks at, beside one that learned nothing''')
@@ -359,13 +379,15 @@ def prp_test(
     return _write_table(pd.concat(tables, names=['weights','split']), run/f'test-{test}', {**o, 'clips':clips, 'avg':avg})
 
 # %% ../nbs/40_cli.ipynb #f1ee246f
-@call_parse(pos=['source'])
+@_grouped_parse(**{'The run': ('source','out','encoder','arch','width','splits','baseline','resume','config','seed'),
+                   'Training': ('epochs','lr','step','valid_pct','by_group','flip','bs','speed','accumulate','max_bad'),
+                   'Clips and test': ('clip_len','size','clips','avg'), 'Reading': ('root','allow_missing','num_workers','manifest','cache')})
 @_with_config
 def prp_finetune(
     source:str, # Labelled videos: UCF101's or HMDB51's folder or one in their shape, a folder for each class, a table of paths and labels, or `sample`
     out:str='finetuned', # Folder for the results
-    encoder:str=None, # Pretrained encoder: a .safetensors file, or a checkpoint of the authors; random weights where not given
-    arch:str=None, # c3d, r3d, r2plus1d, or torchvision's r3d_18, mc3_18, r2plus1d_18; the encoder's own where not given
+    encoder:str=None, # Pretrained encoder: a .safetensors file, or a checkpoint of the authors (default: random weights)
+    arch:str=None, # c3d, r3d, r2plus1d, or torchvision's r3d_18, mc3_18, r2plus1d_18 (default: the encoder's own, or c3d)
     width:float=1., # Factor on the channels, where weights are random
     splits:str='1', # Official splits, as `1,2,3`
     baseline:bool=False, # Do the same from random weights?
@@ -374,22 +396,22 @@ def prp_finetune(
     step:int=100, # Epochs after which it drops to a tenth
     valid_pct:float=800/9537, # Share of the training videos that validates (the paper: 800 of 9,537)
     by_group:bool=False, # Hold out whole groups to validate on?
-    clip_len:int=None, # Frames in a clip; as in pretraining, or 16
-    size:int=None, # Side of the crop in pixels; as in pretraining, or 112
+    clip_len:int=None, # Frames in a clip (default: as in pretraining, or 16)
+    size:int=None, # Side of the crop in pixels (default: as in pretraining, or 112)
     flip:float=0., # Probability to mirror a clip
     bs:int=8, # Clips in a batch
     clips:int=10, # Clips of each test video
     avg:str='logits', # What is averaged over them: `logits` or `prob`
-    root:str=None, # Folder that paths in a table are relative to
+    root:str=None, # Folder that paths in a table are relative to (default: that of the table)
     allow_missing:bool=False, # Go on without the videos of official lists that are not there?
-    num_workers:int=None, # Processes that read videos; as many as there are cores, up to 16, where not given
-    manifest:str=None, # Where `prp-scan` keeps what it found out; in the user's cache folder where not given
-    cache:str=None, # Folder that `prp-cache` filled for this size
+    num_workers:int=None, # Processes that read videos (default: as many as there are cores, up to 16)
+    manifest:str=None, # Where `prp-scan` keeps what it found out (default: in the user's cache folder)
+    cache:str=None, # Folder that `prp-cache` filled for this size (default: decode the files)
     max_bad:float=.01, # Share of videos that may turn out to be unreadable before the run stops
-    speed:str='auto', # Any of channels_last, fold, bf16, compile, recompute, separated by commas; `auto` for those that win here and keep 32 bits
-    accumulate:int=None, # Clips of one process after which a step is taken; after each batch where not given
-    resume:bool=False, # Go on with the run in `out`, exactly where it stopped?
-    config:str=None, # `settings.json` of another run; its settings hold for what is left at its default here
+    speed:str='auto', # Any of channels_last,fold,bf16,compile,recompute; auto for those that win here and keep 32 bits
+    accumulate:int=None, # Clips of one process after which a step is taken (default: after each batch)
+    resume:bool=False, # Resume the run in `out`, exactly where it stopped?
+    config:str=None, # `settings.json` of another run, for what is not given here (default: none)
     seed:int=42, # Of weights, draws and split
 )->pd.DataFrame: # Accuracy by encoder and split
     "Fine-tune a classifier on an encoder as section 4.1 does, and test it by the votes of ten clips"
@@ -494,17 +516,17 @@ def _write_report(
     return Path(fname)
 
 # %% ../nbs/40_cli.ipynb #9c59e35a
-def _load_run(
+def load_run(
     run, # Folder that `prp-pretrain` wrote
     files, # Paths of the videos to validate on
 )->Learner: # As it was after the last epoch
-    "The learner of a run of `prp-pretrain`. Raises `FileNotFoundError` where the folder holds none"
+    "The learner of a run of `prp-pretrain`. Raises `FileNotFoundError` if the folder holds none"
     run = Path(run)
     o,files = json.loads((run/'settings.json').read_text())['settings'] if (run/'settings.json').exists() else {},L(files)
     if 'recon_rate' not in o or not (run/'last.pth').exists(): raise FileNotFoundError(f'{run} holds no finished run of prp-pretrain')
-    dls = PRPDataLoaders.from_files(files, files, bs=min(o['bs'], len(files)), rates=_numbers(o['rates']), attn=None if o['attn']=='none' else o['attn'], num_workers=0,
-        **{k: o[k] for k in ('clip_len','recon_rate','size','preset','seed')}, **{k: o[k] for k in clip_settings if o[k] is not None})
-    learn = prp_learner(dls, o['encoder'], tuple(o['heads'].split(',')), o['width'], final=o['final'], lambda_d=o['lambda_d'], lambda_g=o['lambda_g'], path=run, model_dir='.')
+    recipe = Recipe.from_dict(o)
+    dls = PRPDataLoaders.from_files(files, files, recipe=recipe, bs=min(recipe.bs, len(files)), num_workers=0)
+    learn = prp_learner(dls, path=run, model_dir='.')
     learn.model.load_state_dict(torch.load(run/'last.pth', map_location=dls.device, weights_only=True)['model'])
     return learn
 
@@ -551,7 +573,7 @@ def prp_figures(
     "Draw the figures of the paper for an encoder, into one HTML page"
     settings,out,files = dict(locals()),Path(out),find_videos(source, root).sorted()
     files = files[np.linspace(0, len(files)-1, min(videos, len(files))).round().astype(int).tolist()]
-    learn = _load_run(encoder, files) if Path(encoder).is_dir() else None
+    learn = load_run(encoder, files) if Path(encoder).is_dir() else None
     model,card = (learn.model,encoder_card(learn)) if learn else encoder_and_card(encoder)
     size,clip_len = card['size'],card['clip_len']
     rates = tuple(card.get('rates', (1,2,4,8)))

@@ -148,7 +148,7 @@ def plot_activations(self:Learner,
     n:int=6, # Frames shown of each
 )->list: # A figure for each video
     "What the encoder of this learner looks at in the middle of each of `videos` (figure 6)"
-    size,clip_len = item_tfm(self.dls, CropVideo).size,first(self.dls.valid.after_item.fs, lambda o: hasattr(o, 'clip_len')).clip_len
+    size,clip_len = self.dls.recipe.size,self.dls.recipe.clip_len
     return [plot_activations({'encoder': self.model.encoder}, center_clip(o, size, s, clip_len), n) for o in L(videos)]
 
 # %% ../nbs/32_interpret.ipynb #9d2f2d4b

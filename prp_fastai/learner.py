@@ -12,7 +12,7 @@ from fastai.vision.all import *
 from torch.optim.sgd import sgd
 from .core import *
 from .transforms import *
-from .presets import *
+from .recipe import *
 from .block import *
 from .models.prp import *
 from .losses import *
@@ -78,39 +78,50 @@ def clip_colour(
     return dls.one_batch()[0].as_subclass(Tensor).mean((0,2,3,4))
 
 # %% ../nbs/23_learner.ipynb #286d31ca
-@with_preset
-@delegates(Learner.__init__, but=['loss_func','splitter','wd_bn_bias'])
+_schedules = ('plateau','one_cycle','constant')
+
+def _opt_func(o):
+    "The optimiser of a recipe, as fastai takes it"
+    if not isinstance(o.opt_func, str): return o.opt_func
+    if o.opt_func not in optimisers: raise ValueError(f'opt_func must be one of {", ".join(optimisers)}, got {o.opt_func}')
+    return partial(optimisers[o.opt_func], mom=o.mom, wd=o.wd, **(dict(head_lr_mult=o.head_lr_mult) if o.opt_func=='sgd' else {}))
+
+def _model(o, dls):
+    "The model of a recipe"
+    if 'rate' in o.heads and len(o.rates)<2: raise ValueError(f"one rate, {o.rates}, leaves nothing to tell apart; use heads=('recon',) or more rates")
+    if o.mean_colour and o.final!='linear': raise ValueError(f"mean_colour needs final='linear', got {o.final!r}")
+    model = PRPModel(o.arch, len(o.rates), o.recon_rate, o.heads, o.width, o.final, o.head_convs)
+    if o.mean_colour and 'recon' in model.heads: model.recon.layers[-1][0].bias.data.copy_(clip_colour(dls))
+    return model
+
+# %% ../nbs/23_learner.ipynb #ab61e6c3
+@delegates(Learner.__init__, but=['wd_bn_bias'])
+@with_fields(Heads, Optim, but=['arch','heads','bs'])
 def prp_learner(
     dls:PRPDataLoaders, # What to learn from
-    arch='c3d', # Encoder, as `create_encoder` takes it: a name, a function of `width`, a module
-    heads:tuple=('rate','recon'), # DG-P; `('rate',)` is DP, `('recon',)` is GP
-    width:float=1., # Factor on the encoder's channels
-    preset:str='paper', # What is not named of the next five: as the 'paper' and its 'authors' code, or 'small' for short training (`presets`)
-    final:str='bn_relu', # End of the decoder: 'bn_relu' as the authors, 'sigmoid', or 'linear'
-    mean_colour:bool=False, # Begin with the mean colour as bias of the decoder's last layer? Needs `final='linear'`
-    lambda_d:float=.1, # Weight of the classification
-    opt_func='sgd', # Optimiser: 'sgd' (`prp_sgd`), 'adamw' (`prp_adamw`), or a function as fastai takes it
-    lr:float=.01, # Learning rate where `fit` is given none
-    lambda_g:float=1., # Weight of the reconstruction
-    head_lr_mult:float=10., # How much faster the classifier's last layer learns with 'sgd'
-    head_convs:bool=True, # A convolution before each head, as in the authors' code?
+    arch=None, # Encoder, as `create_encoder` takes it: a name, a function of `width`, a module; the recipe's if None
+    heads=None, # `('rate','recon')` is DG-P, `('rate',)` DP, `('recon',)` GP; the recipe's if None
+    recipe=None, # Which model and training: a `Recipe` or its name, changed by the fields below; that of `dls` if None
     speed:str='auto', # Speed-ups by name (`speed_cbs`); 'auto' for those that win on this device and keep 32-bit arithmetic
-    metrics=None, # Beside rate accuracy and the parts of the loss
-    cbs=None, # Beside `StopAtNonFinite`, `SkipUnread` and those of `speed`
+    loss_func=None, # In place of `PRPLoss`
+    splitter=prp_splitter, # Model -> groups of parameters
+    metrics=None, # After rate accuracy and the parts of the loss
+    cbs=None, # After `StopAtNonFinite`, `SkipUnread` and those of `speed`
     **kwargs
-)->Learner: # Ready to fit
+)->Learner: # Ready to fit; `learn.recipe` says what it is
     "A `Learner` of `PRPModel` with the losses, metrics and optimiser of the paper"
-    played = item_tfm(dls, PRPBatch)
-    if 'rate' in heads and len(played.rates)<2: raise ValueError(f"one rate, {played.rates}, leaves nothing to tell apart; use heads=('recon',) or more rates")
-    model = PRPModel(arch, len(played.rates), played.recon_rate, heads, width, final, head_convs)
-    parts = dict(rate=[rate_accuracy, LossPart('loss_d')], recon=[LossPart('loss_g')])
-    if mean_colour and final!='linear': raise ValueError(f"mean_colour needs final='linear', got {final!r}")
-    if mean_colour and 'recon' in model.heads: model.recon.layers[-1][0].bias.data.copy_(clip_colour(dls))
-    if opt_func=='sgd': opt_func = partial(prp_sgd, head_lr_mult=head_lr_mult)
-    elif isinstance(opt_func, str): opt_func = optimisers[opt_func]
-    learn = Learner(dls, model, PRPLoss(model.heads, lambda_d, lambda_g), opt_func=opt_func, lr=lr, splitter=prp_splitter,
-                    metrics=L(parts[o] for o in model.heads).concat()+L(metrics), cbs=[StopAtNonFinite(), SkipUnread(), *speed_cbs(speed, dls.device), *L(cbs)], wd_bn_bias=True, **kwargs)
-    learn.arch,learn.width = arch,width
+    clips = {k: getattr(dls.recipe, k) for k in field_names(Sampling, Crop, Attention)}
+    named = {k:v for k,v in dict(arch=arch, heads=heads).items() if v is not None}
+    o,others = take_recipe(ifnone(recipe, dls.recipe), {**kwargs, **named}, set(field_names(Heads, Optim))-{'bs'})
+    o = get_recipe(o, **clips, bs=dls.bs)
+    if o.schedule not in _schedules: raise ValueError(f'schedule must be one of {", ".join(_schedules)}, got {o.schedule}')
+    if callable(o.opt_func) and 'wd' in kwargs: others['wd'] = o.wd
+    model = _model(o, dls)
+    loss_func = loss_func or PRPLoss(model.heads, o.lambda_d, o.lambda_g)
+    ours = [rate_accuracy]*('rate' in model.heads) + [LossPart(dict(rate='loss_d', recon='loss_g')[h]) for h in model.heads if hasattr(loss_func, 'parts')]
+    learn = Learner(dls, model, loss_func, opt_func=_opt_func(o), lr=o.lr, splitter=splitter, metrics=[*ours, *L(metrics)], wd_bn_bias=True,
+                    cbs=[StopAtNonFinite(), SkipUnread(), *speed_cbs(speed, dls.device), *L(cbs)], **others)
+    learn.recipe = o
     return learn
 
 # %% ../nbs/23_learner.ipynb #f6426753
@@ -119,6 +130,16 @@ def plateau(
 )->ReduceLROnPlateau: # For `learn.fit(300, cbs=plateau())`
     "The authors' schedule: a tenth of the learning rate after `patience` epochs without progress, down to 1e-7"
     return ReduceLROnPlateau(monitor='valid_loss', patience=patience, factor=10, min_lr=1e-7)
+
+# %% ../nbs/23_learner.ipynb #20bf2417
+@patch
+def fit_recipe(self:Learner,
+    cbs=None, # For this fit alone
+):
+    "Train for the epochs of `learn.recipe`, at its learning rate and by its schedule"
+    o,cbs = self.recipe,L(cbs)
+    if o.schedule=='one_cycle': self.fit_one_cycle(o.epochs, o.lr, cbs=cbs)
+    else: self.fit(o.epochs, o.lr, cbs=cbs + ([plateau(o.patience)] if o.schedule=='plateau' else []))
 
 # %% ../nbs/23_learner.ipynb #144f7d4b
 @dispatch

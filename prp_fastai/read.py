@@ -6,16 +6,19 @@ Docs: https://prp-fastai.github.io/prp_fastai/read.html.md"""
 
 # %% auto #0
 __all__ = ['VideoError', 'write_video', 'FrameIndex', 'VideoReader', 'TensorChroma', 'yuv_dtype', 'yuv_planes', 'yuv_to_rgb',
-           'VideoInfo', 'probe', 'read_frames', 'get_reader']
+           'VideoInfo', 'probe', 'read_frames', 'idxs_at', 'ResampledVideo', 'get_reader']
 
 # %% ../nbs/01_read.ipynb #feb2fcdc
 from fastai.data.all import *
 from .core import *
-from bisect import bisect
+from bisect import bisect,bisect_left
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-import av
+import av,zlib
+from av.sidedata.sidedata import Type as SideData
+from av.stream import Disposition
 from av.video.reformatter import ColorRange,Colorspace,VideoReformatter
 
 # %% ../nbs/01_read.ipynb #8239c974
@@ -27,7 +30,7 @@ class VideoError(Exception):
     ):
         super().__init__(path, reason)
         self.path,self.reason = Path(path),str(reason)
-    def __str__(self): return f'{self.path}: {self.reason}'
+    def __str__(self): return f'{os.fsencode(self.path).decode(errors="replace")}: {self.reason}'
 
 # %% ../nbs/01_read.ipynb #a1d6cb8c
 @contextmanager
@@ -47,7 +50,7 @@ def write_video(
     **options # Options of the encoder: `crf=23`, `g=12` (key frames), `bf=2` (B-frames), ...
 )->Path: # `path`
     "Encode `frames` to `path`"
-    with av.open(str(path), 'w') as container:
+    with av.open(f'file:{path}', 'w') as container:
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options={k:str(v) for k,v in options.items()})
         stream.height,stream.width = frames.shape[2:]
         stream.pix_fmt = pix_fmt
@@ -58,25 +61,21 @@ def write_video(
 
 # %% ../nbs/01_read.ipynb #323d5297
 class FrameIndex:
-    "Presentation times of a stream's frames, and those of them at which decoding can start"
+    "Presentation times of a stream's frames, and those at which decoding can start"
     def __init__(self,
-        pts:list, # Time of each frame shown, ascending, in units of the stream's time base
-        keys:list, # Times of the key frames, ascending
+        pts:list, # Time of each frame, ascending, in units of the stream's time base
+        keys:list, # Those from which decoding gives the same frames as from the beginning
+        skip:bool=True, # May frames that no other is made from be skipped on the way? Not if something is amiss
+        tick:Fraction=Fraction(1), # Seconds in a unit of the time base
     ): store_attr()
     def __len__(self): return len(self.pts)
     def key_of(self, i): return bisect(self.keys, self.pts[i])-1
-
-    @classmethod
-    def of(cls, container, stream):
-        "The index of `stream` from one pass over its packets, or None where they do not tell"
-        packets = [p for p in container.demux(stream) if p.size]
-        shown = [p.pts for p in packets if not p.is_discard]
-        reordered = stream.codec_context.has_b_frames and container.format.name=='avi'
-        if reordered or not shown or None in shown or len(set(shown))<len(shown): return None
-        if stream.codec_context.name=='mpeg4' and min(p.size for p in packets)<32:
-            container.seek(0, stream=stream)
-            shown = [f.pts for f in container.decode(stream)]
-        return cls(sorted(shown), sorted(p.pts for p in packets if p.is_keyframe and p.pts is not None))
+    @property
+    def times(self): return (np.array(self.pts)-self.pts[0])*float(self.tick)
+    @property
+    def duration(self):
+        if len(self)<2: return 0.
+        return float((self.pts[-1]-self.pts[0]+int(np.median(np.diff(self.pts))))*self.tick)
 
 # %% ../nbs/01_read.ipynb #6bf23458
 def _pack(xs):
@@ -94,38 +93,47 @@ def _unpack(text):
 @patch
 def to_text(self:FrameIndex)->str:
     "One line that `FrameIndex.from_text` reads"
-    return f'{_pack(self.pts)} {_pack(self.keys)}'
+    return f'{_pack(self.pts)} {_pack(self.keys)} {self.tick}' + ('' if self.skip else ' all')
 
 @patch(cls_method=True)
 def from_text(cls:FrameIndex,
     text:str, # What `to_text` gave
 ):
     "The index in `text`"
-    return cls(*map(_unpack, text.split(' ')))
+    pts,keys,tick,*every = text.split(' ')
+    return cls(_unpack(pts), _unpack(keys), not every, Fraction(tick))
 
 # %% ../nbs/01_read.ipynb #3ea43310
+def _film(streams):
+    "FFmpeg's best stream, or the largest one, that is neither a cover nor a single picture"
+    video = [s for s in streams.video if not s.disposition & Disposition.attached_pic]
+    films = [s for s in video if s.frames!=1] or video
+    best = streams.best('video')
+    return best if best in films else max(films, key=lambda s: s.width*s.height, default=None)
+
+# %% ../nbs/01_read.ipynb #377fd469
 class VideoReader:
     "The frames of the video at `path`, by number. A context manager. Raises `VideoError`"
     def __init__(self,
         path, # File to open
-        known=None, # Text of its `FrameIndex`, or its number of frames where it has none; found out where None
+        known=None, # Text of its `FrameIndex`, or its number of frames if it has none; None: decode it to find out
     ):
-        self.path,self.scaler = Path(path),VideoReformatter()
+        self.path,self.scaler,self.mirrored = Path(path),VideoReformatter(),None
         with _errors_of(path):
             if self.path.exists() and not self.path.is_file(): raise ValueError('it is not a file')
             if self.path.stat().st_size==0: raise ValueError('the file is empty')
             self._open()
-            if isinstance(known, str): self.index = FrameIndex.from_text(known)
-            else: self.index = None if known else FrameIndex.of(self.container, self.stream)
-            self.n_frames = len(self.index) if self.index else known or sum(1 for _ in self._decode())
-        if self.n_frames==0: raise VideoError(path, 'no frame can be decoded')
+            if known is None: self._learn()
+            else:
+                self.index = FrameIndex.from_text(known) if isinstance(known, str) else None
+                self.n_frames = len(self.index) if self.index else known
 
     def _open(self):
-        self.container = av.open(str(self.path))
-        if not self.container.streams.video: raise ValueError('it has no video stream')
-        self.stream = self.container.streams.video[0]
+        self.container = av.open(f'file:{self.path}')
+        self.stream = _film(self.container.streams)
+        if self.stream is None: raise ValueError('it has no video stream')
         if self.stream.codec_context is None: raise ValueError('no decoder knows its codec')
-        self.stream.codec_context.thread_count = 1
+        self.stream.codec_context.thread_count,self.fresh = 1,True
 
     def __len__(self): return self.n_frames
     def __enter__(self): return self
@@ -133,17 +141,42 @@ class VideoReader:
 
 # %% ../nbs/01_read.ipynb #a57a6830
 @patch
-def _decode(self:VideoReader, pts=None, wanted=None):
-    "Frames as they are shown, from the key frame at `pts` on, or from the first; those before `wanted` that no other is made from are passed over"
-    if pts is None:
+def _packets(self:VideoReader):
+    "Packets of the stream, up to the end or to where the file cannot be read any further; None says so"
+    try: yield from self.container.demux(self.stream)
+    except av.FFmpegError as e:
+        self.faults.append(e)
+        yield None
+
+@patch
+def _again(self:VideoReader):
+    "Open the file anew, unless nothing has been decoded yet"
+    if not self.fresh:
         self.container.close()
         self._open()
-    else: self.container.seek(pts, stream=self.stream)
+
+@patch
+def _seek(self:VideoReader, pts):
+    "Go to the key frame at `pts`, or before it; MPEG streams know the times of decoding alone, which are earlier"
+    early = .5/self.stream.time_base if self.container.format.name in ('mpegts','mpeg') else 0
+    try: self.container.seek(pts-int(early), stream=self.stream)
+    except av.FFmpegError: self._again()
+
+@patch
+def _decode(self:VideoReader, pts=None, wanted=None, anew=False, seen=None):
+    "Yield frames in display order, from the key frame at `pts` or the beginning; non-reference ones only from `wanted` on"
+    if pts is None or anew: self._again()
+    self.faults,self.fresh = [],False
+    if pts is not None: self._seek(pts)
     context,skipping = self.stream.codec_context,None
-    for packet in self.container.demux(self.stream):
-        before = wanted is not None and packet.pts is not None and packet.pts<wanted
+    for packet in self._packets():
+        pts = packet and packet.pts
+        if pts is not None and not packet.size: continue
+        before = wanted is not None and pts is not None and pts<wanted
         if before!=skipping: context.skip_frame,skipping = 'NONREF' if before else 'DEFAULT',before
-        yield from packet.decode()
+        if seen: seen(packet)
+        try: yield from packet.decode() if packet else context.decode()
+        except av.FFmpegError as e: self.faults.append(e)
 
 @patch
 def _pick(self:VideoReader, idxs, frames):
@@ -157,13 +190,111 @@ def _pick(self:VideoReader, idxs, frames):
         if (nxt:=next(want, None)) is None: return
         pts,i = nxt
 
+# %% ../nbs/01_read.ipynb #416a9592
+def _rows(frame, i=0):
+    "Plane `i` of `frame`, without what pads its rows"
+    parts,plane = frame.format.components,frame.planes[i]
+    kind = np.uint16 if parts[0].bits>8 else np.uint8
+    packed = all(o.plane==0 for o in parts)
+    bits = frame.format.padded_bits_per_pixel
+    n = plane.width*(bits//8//kind().itemsize if packed else sum(o.plane==i for o in parts))
+    return np.frombuffer(plane, np.uint8).reshape(plane.height, -1).view(kind)[:,:n]
+
+def _checksum(frame):
+    "Numbers that tell frames apart: every second row counts, as damage comes in blocks"
+    sums = [zlib.crc32(np.ascontiguousarray(_rows(frame, i)[::2])) for i in range(len(frame.planes))]
+    return frame.format.name,frame.width,frame.height,*sums
+
+def _repeats(rows, last, bits):
+    "Whether brightness `rows` is that of the frame before, but for two levels of 256; looks at a few rows first"
+    if last is None or rows.shape!=last.shape or rows.dtype!=last.dtype: return False
+    def off(step): return int((np.maximum(rows[::step], last[::step])-np.minimum(rows[::step], last[::step])).max())
+    return all(off(step)<=2<<max(0, bits-8) for step in (16,2))
+
+def _even(times):
+    "Whether `times` ascend in equal steps, but for rounding"
+    steps = np.diff(times)
+    return not len(steps) or bool(steps.max()-steps.min()<=1)
+
+def _checksums(frames):
+    "Time and checksum of each; three frames are kept alive, so that damage filled from old memory differs"
+    alive = deque(maxlen=3)
+    for f in frames:
+        alive.append(f)
+        yield f.pts,_checksum(f)
+
+# %% ../nbs/01_read.ipynb #8eb53134
+@patch
+def _shows(self:VideoReader, packet):
+    "Whether `packet` should give a frame: VP8 has some for reference only, MPEG-4 some of a few bytes for nothing new"
+    name = self.stream.codec_context.name
+    if name=='vp8': return bool(bytes(packet)[0]&16)
+    return not packet.is_discard and not (name=='mpeg4' and packet.size<32)
+
+@patch
+def _learn(self:VideoReader):
+    "Decode all: the index, how many packets gave no frame (`n_lost`), how many frames repeat the one before (`n_same`)"
+    keys,sums,last,corrupt,n_shown,self.n_same = [],[],None,False,0,0
+    def seen(packet):
+        nonlocal n_shown
+        if packet is None or not packet.size: return
+        n_shown += self._shows(packet)
+        if packet.is_keyframe and packet.pts is not None: keys.append(packet.pts)
+    for f in self._decode(seen=seen):
+        sums.append((f.pts, _checksum(f)))
+        corrupt |= f.is_corrupt
+        rows = _rows(f)
+        self.n_same += _repeats(rows, last, f.format.components[0].bits)
+        last = rows
+    times = [t for t,_ in sums]
+    self.n_frames,self.n_lost,faults = len(times),max(0, n_shown-len(times)),self.faults
+    if not times: raise ValueError('no frame can be decoded' + (f': {faults[0].strerror}' if faults else ''))
+    told = None not in times and all(a<b for a,b in zip(times, times[1:]))
+    reordered = self.stream.codec_context.has_b_frames and self.container.format.name=='avi'
+    damaged = faults or self.n_lost or corrupt
+    sound = told and _even(times) and not damaged and self.container.format.name not in ('mpeg','mpegts')
+    self.index = self._indexed(sums, sorted(set(keys) & set(times)), sound) if told and not reordered else None
+    if damaged and not self.index: self._check_again(sums)
+    self.faults = faults
+
+# %% ../nbs/01_read.ipynb #2baad5ea
+@patch
+def _same(self:VideoReader, want, anew):
+    "Whether decoding from the first time in `want`, of pairs of time and checksum, gives these"
+    frames = (f for f in self._decode(want[0][0], anew=anew) if f.pts is None or f.pts>=want[0][0])
+    return all(a==b for a,b in itertools.zip_longest(want, itertools.islice(_checksums(frames), len(want))))
+
+@patch
+def _keys(self:VideoReader, sums, keys, anew):
+    "Those of `keys` from which decoding gives the frames of `sums`, up to the next of them"
+    good,end = [],len(sums)
+    for k in reversed(keys):
+        i = bisect_left(sums, (k,))
+        if self._same(sums[i:end], anew): good,end = [k]+good,i
+    return good
+
+@patch
+def _indexed(self:VideoReader, sums, keys, sound):
+    "The index of frames `sums`; a file is not `sound` either if a key frame leads to others. Raises `ValueError`"
+    times,good = [t for t,_ in sums],self._keys(sums, keys, False) if sound else []
+    if sound and good==keys: return FrameIndex(times, good, tick=self.stream.time_base)
+    self._check_again(sums)
+    return FrameIndex(times, self._keys(sums, keys, True), False, self.stream.time_base)
+
+@patch
+def _check_again(self:VideoReader, sums):
+    n = sum(a!=b for a,b in itertools.zip_longest(sums, _checksums(self._decode())))
+    if n: raise ValueError(f'{n} of {len(sums)} frames are damaged so that they differ each time they are decoded')
+
 # %% ../nbs/01_read.ipynb #618828eb
 @patch
 def _runs(self:VideoReader, idxs):
     "Split ascending `idxs` where jumping to a key frame saves decoding"
     runs = [[idxs[0]]]
     for a,b in zip(idxs, idxs[1:]):
-        if self.index.keys and self.index.keys[self.index.key_of(b)]>self.index.pts[a+1]: runs.append([b])
+        k = self.index.key_of(b)
+        jump = k>self.index.key_of(a) and (not self.index.skip or self.index.keys[k]>self.index.pts[a+1])
+        if jump: runs.append([b])
         else: runs[-1].append(b)
     return runs
 
@@ -177,7 +308,9 @@ def _find(self:VideoReader, idxs):
     for run in self._runs(idxs):
         k = self.index.key_of(run[0])
         found = 0
-        for found,o in enumerate(self._pick(run, self._decode(self.index.keys[k], self.index.pts[run[0]])) if k>=0 else (), 1): yield o
+        skip = self.index.skip
+        frames = self._decode(self.index.keys[k], self.index.pts[run[0]] if skip else None, not skip) if k>=0 else ()
+        for found,o in enumerate(self._pick(run, frames), 1): yield o
         if found<len(run): yield from self._pick(run[found:], self._decode())
 
 @patch
@@ -198,25 +331,33 @@ def _window(x, window, k=1):
 
 _bt601 = {(o,r) for o in (2,5,6) for r in (0,1)} # FFmpeg's numbers of matrix and range: not said, BT.470 BG, SMPTE 170M; not said, limited
 
+_matrices = {0,1,2,4,5,6,7,9} # Those that FFmpeg's scaler knows; 2 is: not said
+
 @patch
 def _upright(self:VideoReader, frame):
-    "(height, width) of `frame` as it is to be seen, and by how many quarter turns it is stored otherwise"
+    "(height, width) of `frame` as seen, by how many quarter turns it is stored otherwise, whether it is mirrored"
     turns = round(frame.rotation/90)%4
-    return (frame.width,frame.height) if turns%2 else (frame.height,frame.width), turns
+    if self.mirrored is None:
+        m = frame.side_data.get(SideData.DISPLAYMATRIX)
+        a,b,_,c,d = np.frombuffer(m, np.int32)[:5].astype(float) if m else (1,0,0,0,1)
+        self.mirrored = a*d<b*c
+    return (frame.width,frame.height) if turns%2 else (frame.height,frame.width), turns, self.mirrored
 
 @patch
 def _put(self:VideoReader, frame, out, size, cuts, yuv=False):
     "Write `cuts`, slices for each plane, of `frame`, upright and scaled to `size`, into the planes of `out`: R, G, B, or Y, U, V, which are cut out of the next even size"
-    turned,turns = self._upright(frame)
+    turned,turns,mirrored = self._upright(frame)
     same = tuple(size)==turned
     h,w = (o+o%2 if yuv else o for o in size)
     if turns%2: h,w = w,h
+    if frame.colorspace not in _matrices: frame.colorspace = 2
     how = dict(format='yuv420p' if yuv else 'rgb24' if same else 'gbrp')
     if yuv and (frame.colorspace,frame.color_range) not in _bt601: how |= dict(dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG)
     frame = self.scaler.reformat(frame, w, h, threads=1, **how)
     if same and not yuv: planes = frame.to_ndarray().transpose(2,0,1)
     else: planes = [np.frombuffer(p, np.uint8).reshape(p.height, -1) for p in frame.planes]
     if how['format']=='gbrp': planes = planes[2:]+planes[:2]
+    if mirrored: planes = [p[::-1] for p in planes]
     if turns: planes = [np.rot90(p[:,:w//k], turns) for p,k in zip(planes, (1,2,2) if yuv else (1,1,1))]
     for o,p,cut in zip(out, planes, cuts): o[:] = p[cut]
 
@@ -298,25 +439,23 @@ def planes(self:VideoReader,
 @dataclass(frozen=True)
 class VideoInfo:
     "What a file is"
-    n_frames:int # Frames, as its packets say
-    fps:float # Frames per second; 0 where the file does not say
+    n_frames:int # Frames that decode
+    fps:float # Frames per second, by their times; 0 if nothing says
     height:int # Of the upright frame, in pixels
     width:int # Likewise
     codec:str # FFmpeg's name of it
-    duration:float # Seconds; 0 where `fps` is
+    duration:float # Seconds from the first frame to the end of the last; 0 if nothing says
 
 @patch(as_prop=True)
 def info(self:VideoReader)->VideoInfo:
     "Facts of this file; decodes its first frame. Raises `VideoError`"
     h,w = self.frames([0]).shape[2:]
-    fps = float(self.stream.average_rate or self.stream.guessed_rate or 0)
-    return VideoInfo(len(self), fps, h, w, self.stream.codec_context.name, len(self)/fps if fps else 0.)
-
-# %% ../nbs/01_read.ipynb #43c4f104
-@patch
-def count_decoded(self:VideoReader)->int:
-    "How many frames can be decoded, by decoding all. Raises `VideoError`"
-    with _errors_of(self.path): return sum(1 for _ in self._decode())
+    stated = float(self.stream.average_rate or self.stream.guessed_rate or 0)
+    seconds = (self.index.duration if self.index else 0) or (len(self)/stated if stated else 0.)
+    fps = len(self)/seconds if seconds else 0.
+    steady = 1/float(np.median(np.diff(self.index.times))) if self.index and len(self)>1 else 0.
+    if any(abs(stated-o)<=.01*o for o in (fps,steady)): fps = stated
+    return VideoInfo(len(self), fps, h, w, self.stream.codec_context.name, seconds)
 
 # %% ../nbs/01_read.ipynb #65b51f55
 def probe(
@@ -335,6 +474,32 @@ def read_frames(
     "Exactly the frames `idxs` of the file at `path`, scaled as they are decoded. Raises `VideoError`, `IndexError`"
     with VideoReader(path) as v: return v.frames(idxs, **kwargs)
 
+# %% ../nbs/01_read.ipynb #012512a2
+def idxs_at(
+    times, # Seconds at which each frame is shown, from 0, ascending
+    duration:float, # Seconds from the first frame to the end of the last
+    fps:float, # Frames per second that are wanted
+)->np.ndarray: # Frame numbers
+    "Frames on screen at 0, 1/`fps`, 2/`fps`, ... seconds"
+    wanted = np.arange(max(1, round(duration*fps)))/fps
+    return np.searchsorted(np.asarray(times)-1e-3, wanted, 'right')-1
+
+class ResampledVideo:
+    "`video` as if filmed at `fps`; used as a `VideoReader` is"
+    def __init__(self,
+        video, # Reader of its frames
+        fps:float, # Frames per second that are wanted
+        times, # Seconds at which each frame is shown
+        duration:float, # Seconds in all
+    ): self.video,self.path,self.idxs = video,video.path,idxs_at(times, duration, fps).tolist()
+
+    def __len__(self): return len(self.idxs)
+    def __enter__(self): return self
+    def __exit__(self, *args): self.video.__exit__(*args)
+    def _at(self, idxs): return [self.idxs[i] for i in _within(idxs, self)]
+    def frames(self, idxs, size=None, window=None): return self.video.frames(self._at(idxs), size, window=window)
+    def planes(self, idxs, size, window=None): return self.video.planes(self._at(idxs), size, window=window)
+
 # %% ../nbs/01_read.ipynb #2e8827fb
 def _load_torchcodec():
     "Its module of decoders. Raises `ImportError` with the reason where it cannot be loaded"
@@ -351,14 +516,17 @@ class _TorchcodecReader(VideoReader):
         super().__init__(path, known)
 
     def frames(self, idxs, size=None, window=None):
-        out = self._played(_within(idxs, self), size) if self.index else None
+        out = self._played(_within(idxs, self), size) if self.index and self.index.skip else None
         return super().frames(idxs, size, window=window) if out is None else _window(out, window)
 
     def _played(self, idxs, size):
         "Frames `idxs`, or None where torchcodec has others at their times"
         pts = np.array(self.index.pts + self.index.pts[-1:])
         tick = float(self.stream.time_base)
-        try: shown = self.decoders.VideoDecoder(str(self.path)).get_frames_played_at(seconds=(pts[idxs]+pts[1:][idxs])/2*tick)
+        middles = (pts[idxs]+pts[1:][idxs])/2*tick
+        try:
+            decoder = self.decoders.VideoDecoder(os.path.abspath(self.path), stream_index=self.stream.index)
+            shown = decoder.get_frames_played_at(seconds=middles)
         except (RuntimeError, IndexError, ValueError): return None
         if np.abs(shown.pts_seconds.numpy()-pts[idxs]*tick).max()>tick/2: return None
         frames = F.interpolate(shown.data, size=size, mode='bilinear', antialias=True) if size else shown.data

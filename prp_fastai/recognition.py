@@ -62,7 +62,7 @@ def classifier_splitter(
     return L(params(model.encoder), params(model.head))
 
 # %% ../nbs/30_recognition.ipynb #b2cd632f
-@delegates(Learner.__init__, but=['model','loss_func','splitter','wd_bn_bias'])
+@delegates(Learner.__init__, but=['model','wd_bn_bias'])
 def video_learner(
     dls:VideoDataLoaders, # What to learn from
     arch=None, # Encoder, as `create_encoder` takes it: a name, a function of `width`, a module; that of `encoder` where None
@@ -72,6 +72,8 @@ def video_learner(
     lr:float=1e-3, # Learning rate where `fit` is given none
     opt_func=partial(prp_sgd, head_lr_mult=1.), # Optimiser; the paper's SGD, one learning rate for all layers
     metrics=accuracy, # Beside the loss; `accuracy_multi` for several labels of a video
+    loss_func=None, # That of the labels if None: cross-entropy, or binary for several labels of a video
+    splitter=classifier_splitter, # Model -> groups of parameters
     cbs=None, # Beside `StopAtNonFinite`, `SkipUnread` and those of `speed`
     **kwargs
 )->Learner: # Ready for `fine_tune`, `fit_paper` or any other schedule; nothing is frozen
@@ -79,9 +81,9 @@ def video_learner(
     if arch is None and encoder is None: raise ValueError("name an architecture, as in video_learner(dls, 'c3d'), or give an encoder")
     net = create_encoder(arch, width) if encoder is None else get_encoder(encoder, arch)
     if encoder is not None: check_card(encoder_and_card(encoder, None if isinstance(arch, str) else arch)[1], dls)
-    loss_func = getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
+    loss_func = loss_func or getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
     if isinstance(loss_func, BCEWithLogitsLossFlat) and metrics is accuracy: metrics = accuracy_multi
-    return Learner(dls, VideoClassifier(net, dls.c), loss_func, lr=lr, opt_func=opt_func, splitter=classifier_splitter,
+    return Learner(dls, VideoClassifier(net, dls.c), loss_func, lr=lr, opt_func=opt_func, splitter=splitter,
                    metrics=metrics, cbs=[StopAtNonFinite(), SkipUnread(), *speed_cbs(speed, dls.device), *L(cbs)], wd_bn_bias=True, **kwargs)
 
 # %% ../nbs/30_recognition.ipynb #aba95268
@@ -133,8 +135,8 @@ def clip_logits(
 )->Tensor: # (n,clips,C)
     "Logits of evenly spaced clips of each video. Raises `VideoError` where one cannot be read or is too short"
     dls,model = learn.dls,learn.model.eval()
-    clip = item_tfm(dls, RandomClip)
-    dl = clips_loader(files, clips, clip_len=clip.clip_len, size=item_tfm(dls, CropVideo).size, device=dls.device, reader=clip.reader,
+    o,reader = dls.recipe,item_tfm(dls, RandomClip).reader
+    dl = clips_loader(files, clips, clip_len=o.clip_len, size=o.size, device=dls.device, reader=reader,
                       num_workers=ifnone(num_workers, dls.train.fake_l.num_workers))
     def of(x): return torch.cat([model(o).float().cpu() for o in x.flatten(0,1).split(dls.bs)]).unflatten(0, x.shape[:2])
     return torch.cat([of(x) for x,_ in _progress(dl)])

@@ -27,8 +27,8 @@ def preprocessing(
     dls:DataLoaders, # Of videos, for pretraining or recognition
 )->dict: # clip_len, frame_size (height, width), size, pixels
     "How the clips of `dls` are made"
-    clips = first(dls.valid.after_item.fs, lambda o: hasattr(o, 'clip_len'))
-    return dict(clip_len=clips.clip_len, frame_size=tuple(clips.size), size=item_tfm(dls, CropVideo).size, pixels='RGB in 0..1')
+    o,clips = dls.recipe,item_tfm(dls, (PlaybackRate,RandomClip))
+    return dict(clip_len=o.clip_len, frame_size=tuple(clips.size), size=o.size, pixels='RGB in 0..1')
 
 # %% ../nbs/24_weights.ipynb #1e567cf6
 def video_ids(
@@ -42,10 +42,7 @@ def encoder_card(
     learn:Learner, # From `prp_learner`
 )->dict: # Of what JSON holds
     "What the encoder of `learn` is, what it takes, how it was trained, and on which videos"
-    played = item_tfm(learn.dls, PRPBatch)
-    arch = learn.arch if isinstance(learn.arch, str) else getattr(learn.arch, '__name__', type(learn.arch).__name__)
-    return dict(arch=arch, width=learn.width, **preprocessing(learn.dls), rates=played.rates, recon_rate=played.recon_rate, heads=get_model(learn.model).heads,
-                seen=sorted(video_ids(learn.dls.train_ds.items)))
+    return {**learn.recipe.to_dict(), **preprocessing(learn.dls), 'seen':sorted(video_ids(learn.dls.train_ds.items))}
 
 @patch
 def save_encoder(self:Learner,

@@ -47,7 +47,7 @@ def test_length_chance_is_that_of_the_draws(short):
     files = [Path(f'{n}_{i}.mp4') for i,n in enumerate((40,70,70,150,150,150))]
     played = PlaybackRate(short=short, reader=Long)
     played.setups(SimpleNamespace(items=files))
-    played.rng,seen = random.Random(0),Counter()
+    played.rng,played.idx,seen = random.Random(0),0,Counter()
     for _ in range(6000):
         path = played.rng.choice(files)
         path,draw = played._others(path)

@@ -3,7 +3,7 @@ import json,numpy as np,pytest,re,torch
 from PIL import Image
 from prp_fastai.all import *
 from prp_fastai import interpret
-from prp_fastai.cli import _load_run,_write_report
+from prp_fastai.cli import _write_report
 from conftest import pattern
 
 @pytest.fixture(scope='module')
@@ -253,7 +253,7 @@ def test_prp_figures_of_a_file_and_of_a_run(video_folder, tmp_path):
 
 def test_a_run_is_opened_with_its_last_weights(video_folder, tmp_path):
     made = prp_pretrain(str(video_folder), str(tmp_path/'run'), width=.05, size=28, epochs=1, bs=4, num_workers=0, schedule='constant', heads='rate', rates='1,2')
-    learn = _load_run(tmp_path/'run', get_video_files(video_folder)[:4])
+    learn = load_run(tmp_path/'run', get_video_files(video_folder)[:4])
     for a,b in zip(made.model.state_dict().values(), learn.model.state_dict().values()): assert torch.equal(a, b)
     assert learn.dls.vocab==['1x','2x'] and learn.model.heads==('rate',)
-    with pytest.raises(FileNotFoundError, match='no finished run'): _load_run(tmp_path, get_video_files(video_folder))
+    with pytest.raises(FileNotFoundError, match='no finished run'): load_run(tmp_path, get_video_files(video_folder))

@@ -6,15 +6,16 @@ from prp_fastai.all import *
 from prp_fastai import all as everything
 from conftest import pattern
 
+small_recipe = presets['small']
 table = preset_table()
 small = dict(size=32, bs=4, num_workers=0)
 
-def parameter(name):
-    "The parameter that `function.argument` or `Class.method.argument` names"
+def default(name):
+    "The default of what `Class.field`, `function.argument` or `Class.method.argument` names"
     *path,arg = name.split('.')
     o = everything
     for p in path: o = getattr(o, p)
-    return inspect.signature(o).parameters[arg]
+    return inspect.signature(o).parameters[arg].default
 
 def test_all_rows_are_there(): assert list(table.index)==list(range(1, 48))
 
@@ -24,15 +25,15 @@ def test_row(row):
     if not o.argument:
         assert o.note and o.paper==o.authors==''
         return
-    default = parameter(o.argument).default
+    assert default(o.argument)==o.paper, 'the paper is the default'
     arg = o.argument.split('.')[-1]
-    assert (presets['paper'][arg] if default is None else default)==o.paper, 'the paper is the default'
-    if arg in presets['paper']: assert (presets['paper'][arg],presets['authors'][arg])==(o.paper,o.authors)
+    if arg in field_names(): assert (getattr(paper, arg),getattr(authors, arg))==(o.paper,o.authors)
     else: assert o.paper==o.authors or o.note
 
-def test_presets_have_the_same_names_and_nothing_idle():
-    assert presets['paper'].keys()==presets['authors'].keys()==presets['small'].keys()
-    assert all(presets['paper'][k]!=presets['authors' if k in clip_settings else 'small'][k] for k in presets['paper'])
+def differ(a, b): return {k for k in field_names() if getattr(a, k)!=getattr(b, k)}
+
+def test_each_difference_of_the_recipes_has_a_row():
+    assert {o.split('.')[-1] for o in table.argument}>=differ(paper, authors) and not differ(paper, authors)&differ(paper, small_recipe)
 
 def parts(dls): return [item_tfm(dls, o) for o in (PlaybackRate,CropVideo,PRPBatch)]
 
@@ -41,8 +42,7 @@ def test_preset_reaches_its_places(video_folder, preset):
     rated,crop,batch = parts(PRPDataLoaders.from_folder(video_folder, **small, preset=preset))
     got = dict(crop=crop.crop, short=rated.short, start=rated.start, redraw_valid=rated.redraw, fake_gt=batch.fake_gt,
                **{k:getattr(batch.motion, k) for k in ('diff','norm','per_channel','time_interp','eps')})
-    assert got=={k: presets[preset][k] for k in clip_settings}
-    assert {k:getattr(batch.motion, k) for k in ('diff','norm','per_channel','time_interp','eps')}=={k:got[k] for k in ('diff','norm','per_channel','time_interp','eps')}
+    assert got=={k: getattr(presets[preset], k) for k in got} and {*got}>=differ(paper, authors)
 
 def test_a_name_wins_over_the_preset(video_folder):
     dls = PRPDataLoaders.from_folder(video_folder, **small, preset='authors', crop='random', diff='adjacent')
@@ -162,12 +162,12 @@ def test_the_command_takes_presets(tmp_path, monkeypatch):
     def from_files(*args, **kwargs): got.update(kwargs); raise Stop
     monkeypatch.setattr(PRPDataLoaders, 'from_files', from_files)
     with pytest.raises(Stop): prp_pretrain('sample', out=str(tmp_path), preset='authors', crop='random', attn='none')
-    assert got['preset']=='authors' and got['crop']=='random' and got['attn'] is None and got['diff']=='sparse4' and got['bs']==8
+    assert got['recipe']==get_recipe(authors, crop='random', attn=None)
 
 @pytest.mark.parametrize('preset,given', [('paper',{}), ('small',{}), ('small',dict(opt_func='sgd', final='sigmoid', mean_colour=False, lambda_d=.3, lr=.02))])
 def test_preset_reaches_the_learner(video_folder, preset, given):
     dls = PRPDataLoaders.from_folder(video_folder, **small)
-    learn,want = prp_learner(dls, 'c3d', width=.05, preset=preset, **given),presets[preset]|given
+    learn,want = prp_learner(dls, 'c3d', width=.05, preset=preset, **given),presets[preset].to_dict()|given
     learn.create_opt()
     assert isinstance(learn.opt, OptimWrapper)==(want['opt_func']=='adamw')
     assert (learn.lr,learn.loss_func.lambda_d)==(want['lr'],want['lambda_d'])
@@ -178,7 +178,7 @@ def test_preset_reaches_the_learner(video_folder, preset, given):
 def test_the_command_trains_as_small(tmp_path):
     learn = prp_pretrain('sample', out=str(tmp_path), preset='small', epochs=1, size=24, width=.02, num_workers=0, speed='')
     kept = json.loads((tmp_path/'settings.json').read_text())['settings']
-    assert {k: kept[k] for k in presets['small']}==presets['small']|dict(epochs=1)
+    assert Recipe.from_dict(kept)==get_recipe('small', epochs=1, size=24, width=.02)==learn.recipe
     assert isinstance(learn.opt, OptimWrapper) and learn.dls.bs==16 and len(learn.model.recon.layers[-1])==1
 
 def test_mean_colour_needs_a_linear_end(video_folder):

@@ -192,7 +192,7 @@ def test_what_a_manifest_knows_is_enough(files, kind):
 def test_known_index_is_not_sought_again(files, monkeypatch):
     path,full = files['long-gop.mp4']
     with VideoReader(path) as v: known = v.index.to_text()
-    monkeypatch.setattr(FrameIndex, 'of', None)
+    monkeypatch.setattr(VideoReader, '_learn', None)
     with VideoReader(path, known) as v: assert np.array_equal(v.frames([40]).numpy(), full[:,[40]])
 
 def test_writes_into_an_array_it_is_given(files):

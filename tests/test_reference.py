@@ -3,7 +3,7 @@ import json,zlib
 from pathlib import Path
 import numpy as np,pytest,torch
 from prp_fastai.motion import MotionAttention
-from prp_fastai.presets import presets
+from prp_fastai.recipe import authors
 from prp_fastai.weights import from_authors,to_authors
 
 ref = Path(__file__).parent/'reference'
@@ -54,7 +54,7 @@ def moving_blob(r, T):
 
 def test_authors_preset_gives_the_authors_attention():
     want,r = np.load(ref/'authors_motion_attention.npz'),np.random.RandomState(1)
-    motion = MotionAttention(**{k:v for k,v in presets['authors'].items() if k in ('diff','norm','per_channel','time_interp','eps')})
+    motion = MotionAttention(**{k: getattr(authors, k) for k in ('diff','norm','per_channel','time_interp','eps')})
     for s in (1,2):
         R = moving_blob(r, 16*s)
         np.testing.assert_allclose(R.mean((2,3)), want[f's{s}_frames_mean'], **close)
