@@ -1,4 +1,4 @@
-"""Videos whose every frame is at hand, for runs that read them hundreds of times
+"""Decoded frames on disk, for runs that read each video hundreds of times
 
 Docs: https://prp-fastai.github.io/prp_fastai/cache.html.md"""
 
@@ -21,7 +21,7 @@ import hashlib,warnings
 
 # %% ../nbs/03b_cache.ipynb #23298086
 def _shelf(folder, size, yuv):
-    "Where a cache keeps frames of one kind"
+    "Folder of a cache for one kind of frames"
     return Path(folder)/(f'{size[0]}x{size[1]}' + '-yuv'*yuv)
 
 # %% ../nbs/03b_cache.ipynb #c4159cd5
@@ -31,7 +31,7 @@ def cache_file(
     size:tuple=(128,171), # (height, width) of its frames
     yuv:bool=False, # Are they in YUV 4:2:0?
 )->Path: # `.npy`, which holds `uint8` (3,t,height,width), or (t,) of `yuv_dtype`
-    "Where the frames of a video are kept, if they are"
+    "File of a video's frames in the cache, whether or not it exists"
     stamp = _stamp(path)
     parts = stamp['path'],f'{stamp["bytes"]} {stamp["mtime"]}'
     where,when = (hashlib.sha1(os.fsencode(o)).hexdigest()[:10] for o in parts)
@@ -42,10 +42,10 @@ def cache_video(
     path, # Video
     folder, # The cache
     size:tuple=(128,171), # (height, width) of its frames
-    known=None, # As `VideoReader` takes it
+    known=None, # As in `VideoReader`
     yuv:bool=False, # Keep them in YUV 4:2:0, for `planes`?
 )->Path: # Its file in the cache
-    "Decode all frames of a video into the cache. Raises `VideoError`"
+    "Decode a video into the cache. Raises `VideoError` if that fails"
     fname = cache_file(path, folder, size, yuv)
     fname.parent.mkdir(parents=True, exist_ok=True)
     for old in fname.parent.glob(f'{glob_escape(fname.name.rsplit("-", 1)[0])}-*'): old.unlink()
@@ -62,7 +62,7 @@ def cache_video(
 
 # %% ../nbs/03b_cache.ipynb #e9fd789a
 class CachedVideo:
-    "The frames of the video at `path`, out of the cache; used as a `VideoReader` is"
+    "A video in the cache, used like a `VideoReader`"
     def __init__(self,
         path, # Video
         fname, # Its file in the cache
@@ -77,32 +77,39 @@ class CachedVideo:
     def __exit__(self, *args): pass
 
     def _frames(self, idxs, size, yuv):
-        if yuv!=self.yuv: raise ValueError(f"{self.path} is cached in {'YUV' if self.yuv else 'RGB'}: open it with OpenVideo(yuv={yuv}), and read it with yuv={yuv}")
-        if size and tuple(size)!=self.size: raise ValueError(f'{self.path} is cached at {self.size}, not at {tuple(size)}')
+        if yuv!=self.yuv:
+            kind = 'YUV' if self.yuv else 'RGB'
+            raise ValueError(f'{self.path} is cached in {kind}: open it with OpenVideo(yuv={yuv}), '
+                             f'and read it with yuv={yuv}')
+        if size and tuple(size)!=self.size:
+            raise ValueError(f'{self.path} is cached at {self.size}, not at {tuple(size)}')
         at = _within(idxs, self)
         at = slice(at[0], at[-1]+1) if at==list(range(at[0], at[-1]+1)) else at
         return self.video[at] if yuv else self.video[:,at]
 
-    def frames(self,
-        idxs, # Frame numbers, in any order, repeats allowed
-        size:tuple=None, # (height, width), which has to be that of the cache
-        window:tuple=None, # (top, left, height, width) of what is wanted of each; all where None
-    )->TensorVideo: # `uint8` (3,len(idxs),height,width), RGB
-        "Exactly the frames `idxs`. Raises `IndexError` beyond the video, `ValueError` for another size or kind than the cache has"
-        return TensorVideo(_window(torch.from_numpy(self._frames(idxs, size, False)), window), fn=str(self.path))
+# %% ../nbs/03b_cache.ipynb #cafde137
+@patch
+def frames(self:CachedVideo,
+    idxs, # Frame numbers, in any order, repeats allowed
+    size:tuple=None, # (height, width); must be that of the cache
+    window:tuple=None, # (top, left, height, width) of the crop (default: whole frames)
+)->TensorVideo: # `uint8` (3,len(idxs),height,width), RGB
+    "Frames `idxs` in RGB. Raises `IndexError`, or `ValueError` for another size or kind"
+    return TensorVideo(_window(torch.from_numpy(self._frames(idxs, size, False)), window), fn=str(self.path))
 
-    def planes(self,
-        idxs, # Frame numbers, in any order, repeats allowed
-        size:tuple, # (height, width), which has to be that of the cache
-        window:tuple=None, # (top, left, height, width) of what is wanted of each, even numbers; all where None
-    )->tuple: # Luma, a `TensorVideo` (1,len(idxs),h,w), and chroma, a `TensorChroma` (2,len(idxs),h/2,w/2)
-        "Exactly the frames `idxs`, in YUV 4:2:0. Raises `IndexError` beyond the video, `ValueError` for another size or kind than the cache has"
-        luma,chroma = yuv_planes(self._frames(idxs, size, True), fn=str(self.path))
-        return _window(luma, window),_window(chroma, window, 2)
+@patch
+def planes(self:CachedVideo,
+    idxs, # Frame numbers, in any order, repeats allowed
+    size:tuple, # (height, width); must be that of the cache
+    window:tuple=None, # (top, left, height, width) of the crop, even numbers (default: whole frames)
+)->tuple: # Luma, a `TensorVideo` (1,len(idxs),h,w), and chroma, a `TensorChroma` (2,len(idxs),h/2,w/2)
+    "Frames `idxs` in YUV 4:2:0. Raises `IndexError`, or `ValueError` for another size or kind"
+    luma,chroma = yuv_planes(self._frames(idxs, size, True), fn=str(self.path))
+    return _window(luma, window),_window(chroma, window, 2)
 
 # %% ../nbs/03b_cache.ipynb #c23bc2d2
 def _try_cache(args):
-    "Whether a video could be cached, or why not"
+    "True if a video could be cached, else the reason"
     try: return bool(cache_video(*args))
     except VideoError as e: return str(e.reason)
 
@@ -111,12 +118,12 @@ def cache_videos(
     files, # Paths
     folder, # The cache
     size:tuple=(128,171), # (height, width) of its frames
-    manifest=None, # Manifest of the files, or where to keep it; in the user's cache folder where None
+    manifest=None, # Manifest of the files, or its path (default: in the user's cache folder)
     n_workers:int=defaults.cpus, # Processes
-    timeout:float=600, # Seconds that one file may take
+    timeout:float=600, # Seconds per file
     yuv:bool=False, # Keep frames in YUV 4:2:0, half the bytes?
-)->pd.DataFrame: # The rows of the manifest, with `cached`: the path in the cache, empty where the video could not be kept
-    "Keep the frames of all `files` in `folder`. Warns of those that cannot be kept"
+)->pd.DataFrame: # The manifest's rows, with `cached`: the path in the cache, empty if the video could not be cached
+    "Decode all `files` into the cache. Warns about those that fail"
     df = manifest_of(files, manifest, n_workers, timeout)
     places = {o: cache_file(o, folder, size, yuv) for o in df.path[df.status=='ok']}
     for o in _shelf(folder, size, yuv).glob('*.tmp'): o.unlink()
@@ -128,11 +135,11 @@ def cache_videos(
 
 # %% ../nbs/03b_cache.ipynb #2934ee17
 class OpenVideo:
-    "Path -> reader of its frames: the cache's where it has the video, the back end's where not"
+    "Open a video from the cache if it is there, else from its file"
     def __init__(self,
         manifest=None, # Rows of `scan_videos`
-        cache=None, # Folder that `cache_videos` filled
-        size:tuple=(128,171), # (height, width) of the frames there
+        cache=None, # Folder filled by `cache_videos`
+        size:tuple=(128,171), # (height, width) of frames in the cache
         backend:str='pyav', # 'pyav' or 'torchcodec'
         yuv:bool=False, # Look for frames in YUV 4:2:0, for `planes`?
         fps:float=None, # Frames per second that videos are read at (`ResampledVideo`); as they are if None
@@ -145,8 +152,8 @@ class OpenVideo:
 
     def cached(self,
         path, # Video
-    )->Path: # None where the cache does not have it
-        "Its file in the cache"
+    )->Path: # None if the cache does not have it
+        "File of a video in the cache"
         if self.cache is not None and (fname:=cache_file(path, self.cache, self.size, self.yuv)).exists(): return fname
 
     def __call__(self, path):

@@ -11,7 +11,7 @@ __all__ = ['NonFinite', 'NonFiniteLoss', 'NonFiniteGradient', 'StopAtNonFinite',
 from fastai.vision.all import *
 
 # %% ../nbs/22_callback.ipynb #29e5370d
-class NonFinite(FloatingPointError): "Training came upon `nan` or an infinity; the message says at which step"
+class NonFinite(FloatingPointError): "`nan` or an infinity in training; the message names the step"
 class NonFiniteLoss(NonFinite): "The loss is `nan` or infinite; the message names the videos"
 class NonFiniteGradient(NonFinite): "A gradient is `nan` or infinite; the message names the weights"
 
@@ -25,14 +25,16 @@ class StopAtNonFinite(Callback):
         if unread is not None and len(each)==len(unread) and each.detach().cpu()[~unread].isfinite().all(): return
         if unread is not None and len(each)<len(unread): items = items[(~unread).tolist()]
         videos = [str(o) for o,loss in zip(items, each) if not torch.isfinite(loss)]
-        raise NonFiniteLoss(f'loss is {self.loss_grad.item()} in {self._where()}; videos: {", ".join(videos) or "none alone"}')
+        said = f'loss is {self.loss_grad.item()} in {self._where()}'
+        raise NonFiniteLoss(f'{said}; videos: {", ".join(videos) or "none alone"}')
 
     def before_step(self):
         if getattr(self.learn, 'scaler', None): return
         grads = {k: p.grad for k,p in get_model(self.model).named_parameters() if p.grad is not None}
         if torch.nn.utils.get_total_norm(grads.values()).isfinite(): return
         bad = [k for k,g in grads.items() if not g.isfinite().all()] or ['their norm']
-        raise NonFiniteGradient(f'{len(bad)} of {len(grads)} gradients are not finite in {self._where()}, the loss is {self.loss_grad.item():.4g}: {", ".join(bad)}')
+        said = f'{len(bad)} of {len(grads)} gradients are not finite in {self._where()}'
+        raise NonFiniteGradient(f'{said}, the loss is {self.loss_grad.item():.4g}: {", ".join(bad)}')
 
     def _where(self): return f'epoch {self.epoch}, {"training" if self.training else "validation"} batch {self.iter}'
 
@@ -53,11 +55,12 @@ class WatchVideos(Callback):
     def after_batch(self):
         bad = getattr(self.dl, 'bad_items', ())
         if len(bad)>self.max_share*len(self.dl.items):
-            raise TooManyBadVideos(f'{len(bad)} of {len(self.dl.items)} videos cannot be read: {", ".join(map(str, bad))}')
+            said = f'{len(bad)} of {len(self.dl.items)} videos cannot be read'
+            raise TooManyBadVideos(f'{said}: {", ".join(map(str, bad))}')
 
 # %% ../nbs/22_callback.ipynb #4681d467
 class SkipUnread(Callback):
-    "Leave videos that cannot be read out of losses and metrics; `get_preds` keeps their rows of NaN"
+    "Leave unreadable videos out of losses and metrics; `get_preds` keeps their rows of NaN"
     order = -20
     def _evaluate(self, o):
         if hasattr(self.dl, 'evaluated'): self.dl.evaluated = o

@@ -1,4 +1,4 @@
-"""A packaged sample, folders of video, lists of them, and UCF101 and HMDB51 as they are on disk
+"""A packaged sample, folders and lists of videos, UCF101 and HMDB51
 
 Docs: https://prp-fastai.github.io/prp_fastai/external.html.md"""
 
@@ -16,8 +16,8 @@ from importlib import resources
 import codecs,csv,statistics,subprocess,unicodedata
 
 # %% ../nbs/02_external.ipynb #76f86e57
-def sample_videos()->Path: # A folder laid out as UCF101 is: `video/Class/v_Class_g01_c01.mp4` and `split/`
-    "The sixty videos that come with the library: 15 actions, 160x120 pixels, 25 frames a second, 5 to 8 seconds"
+def sample_videos()->Path: # Folder in UCF101's layout: `video/Class/v_Class_g01_c01.mp4` and `split/`
+    "Sixty packaged videos: 15 actions, 160x120 pixels, 25 frames per second, 5 to 8 seconds"
     return Path(str(resources.files('prp_fastai')/'sample'))
 
 # %% ../nbs/02_external.ipynb #da5dc393
@@ -31,14 +31,15 @@ def _suffixes(extensions):
     return video_extensions if extensions is None else {f'.{o.lower().lstrip(".")}' for o in L(extensions)}
 
 def printable(
-    path, # Path, of which some bytes may be no text
-)->str: # With a mark in the place of each of these
-    "A path as it can be printed"
+    path, # Path, in which some bytes may not be text
+)->str: # With a replacement character for each of these
+    "Path as printable text"
     return os.fsencode(path).decode(errors='replace')
 
+# %% ../nbs/02_external.ipynb #dbd3ec81
 def _folders(path, recurse):
-    "Folders under `path`, each with the names of its files; links are followed, to no folder twice"
-    def skipped(e): print(f'{printable(e.filename)} is passed over: {e.strerror}')
+    "(folder, names of its files) under `path`; links are followed, each folder once"
+    def skipped(e): print(f'{printable(e.filename)} is skipped: {e.strerror}')
     seen,todo = set(),[str(path)]
     while todo:
         links = []
@@ -54,17 +55,17 @@ def _folders(path, recurse):
 # %% ../nbs/02_external.ipynb #8d5d15bb
 def get_video_files(
     path, # Folder
-    recurse:bool=True, # Look into the folders below?
+    recurse:bool=True, # Search subfolders too?
     extensions=None, # Suffixes of videos; `video_extensions` if None
 )->L: # Paths in alphabetical order
-    "The videos under `path`, by suffix. Raises `FileNotFoundError` if there are none"
+    "Videos under `path`, by suffix. Raises `FileNotFoundError` if there are none"
     if not Path(path).is_dir(): raise FileNotFoundError(f'{path} is not a folder')
     suffixes = _suffixes(extensions)
     def is_video(o): return not o.startswith('.') and os.path.splitext(o)[1].lower() in suffixes
     files = L(Path(folder)/o for folder,names in _folders(path, recurse) for o in names if is_video(o)).sorted(key=str)
     there = files.map(Path.is_file)
     if gone:=[printable(o) for o,t in zip(files, there) if not t]:
-        print(f'{len(gone)} names lead to no file and are passed over: {", ".join(gone)}')
+        print(f'{len(gone)} names lead to no file and are skipped: {", ".join(gone)}')
     files = files[list(there)]
     if not files: raise FileNotFoundError(f'no video files under {path}')
     return files
@@ -76,33 +77,33 @@ _flags = {'':'train', 'nan':'train', '0':'train', '0.0':'train', 'false':'train'
 _yes = ('1','1.0','true','yes')
 
 def split_of(
-    value, # Of a table: a yes or no, 0 or 1, or the name of a split, in any case
-    yes:str='valid', # What a yes means
-)->str: # 'train', 'valid' or 'test'; None if `value` says none of these
-    "The split that a flag or a name stands for; a blank is a no"
+    value, # Value in a table: yes or no, 0 or 1, or the name of a split, in any case
+    yes:str='valid', # Split that a yes stands for
+)->str: # 'train', 'valid' or 'test'; None for an unknown value
+    "Split that a flag or name stands for; blank means no"
     value = '' if pd.isna(value) else str(value).strip().lower()
     return yes if value in _yes else _flags.get(value)
 
 # %% ../nbs/02_external.ipynb #27d3143d
 def say_splits(
     splits, # 'train', 'valid' or 'test' of each video
-    where:str, # What says so
+    where:str, # Where the splits come from
 ):
-    "Print how many videos are to train, validate and test on"
+    "Print the number of videos in each split"
     counts = ', '.join(f'{list(splits).count(o)} {o}' for o in ('train','valid','test'))
     if not rank_distrib(): print(f'{counts}, from {where}')
 
 def _split_names_of(folders): return {split_names.get(o.lower()) for o in folders}
 
 def _folder_splits(path, rel):
-    "Split and label of each video, of which `rel` are the folders below `path`"
+    "Split and label of each video; `rel` are its folders below `path`"
     plain,d = [o[-1] if o else path.absolute().name for o in rel],0
     while all(len(o)>d for o in rel) and len({o[d] for o in rel})==1 and not rel[0][d].lower() in split_names: d += 1
     tops,inner = [o[d] if len(o)>d else '' for o in rel],[o[-1] if o else '' for o in rel]
     kinds = _split_names_of(tops)
     if None in kinds and len(kinds)>2:
         odd = sorted({o or 'videos in no folder' for o in tops if o.lower() not in split_names})
-        raise ValueError(f'{path} has folders to train, validate or test on, and others beside them: {", ".join(odd)}')
+        raise ValueError(f'{path} has folders to train, validate or test on, and also others: {", ".join(odd)}')
     def named(names, labels): return [split_names[o.lower()] for o in names],list(labels)
     if None not in kinds and kinds-{'test'}: return named(tops, (o[-1] if len(o)>d+1 else None for o in rel))
     kinds = _split_names_of(inner)
@@ -111,10 +112,10 @@ def _folder_splits(path, rel):
 
 # %% ../nbs/02_external.ipynb #e3aa2dff
 def folder_videos(
-    path, # Folder: of videos, of a folder for each class, or of `train`, `val` and `test` with these
+    path, # Folder of videos, of one folder per class, or of `train`, `val` and `test` with either
     extensions=None, # Suffixes of videos; `video_extensions` if None
-)->pd.DataFrame: # `path`, `label`, the name of the folder, and `split`: 'train', 'valid' or 'test'
-    "The videos under `path` and what they are for. Raises `ValueError` if some folders say it and others do not"
+)->pd.DataFrame: # `path`, `label` (the name of the folder) and `split`: 'train', 'valid' or 'test'
+    "Videos, labels and splits from folders. Raises `ValueError` if only some folders name a split"
     files = get_video_files(path, extensions=extensions)
     splits,labels = _folder_splits(Path(path), [o.relative_to(path).parts[:-1] for o in files])
     if splits: say_splits(splits, 'folders')
@@ -123,8 +124,8 @@ def folder_videos(
 # %% ../nbs/02_external.ipynb #a9772666
 def video_group(
     path, # Path or name of a video
-)->str: # The name without its clip number, or all of it where it has none
-    "The recording a video was cut from, by UCF101's names: `v_Kick_g01_c03` is of group `v_Kick_g01`"
+)->str: # The name without its suffix and its clip number, if it has one
+    "Recording that a video was cut from: `v_Kick_g01` for `v_Kick_g01_c03`"
     return re.sub(r'_c\d+$', '', Path(path).stem)
 
 # %% ../nbs/02_external.ipynb #88b29724
@@ -136,7 +137,8 @@ def _text(fname):
     except UnicodeDecodeError: return data.decode('latin-1')
 
 _columns = dict(
-    path=('path video_path file_path filepath filename file_name fname file video name clip clip_name video_name video_id').split(),
+    path=('path video_path file_path filepath filename file_name fname file video name '
+          'clip clip_name video_name video_id').split(),
     label='label class class_name category action labels'.split(), valid='split subset is_valid valid'.split(),
     test='is_test test'.split(), group=['group'])
 _known = set(sum(_columns.values(), []))
@@ -144,13 +146,13 @@ _known = set(sum(_columns.values(), []))
 def _ends_in_video(o): return os.path.splitext(o.strip().strip('"'))[1].lower() in video_extensions
 
 def _cells(lines, delimiter):
-    "(number of the line, cells), each"
+    "(line number, cells) of each row"
     reader = csv.reader([f'{o}\n' for o in lines], delimiter=delimiter)
     return [(reader.line_num, [o.strip() for o in row]) for row in reader if any(map(str.strip, row))]
 
 # %% ../nbs/02_external.ipynb #d4c14b16
 def _by_blanks(line):
-    "Path, and label and number of frames if they follow, of a line without delimiter"
+    "Path, label and number of frames in a line without delimiter"
     if line[:1]=='"' or _known.issuperset(line.lower().split()):
         return [o for o in next(csv.reader([line], delimiter=' ')) if o]
     m = re.fullmatch('(.+?)(?:\\s+(-?\\d+))?\\s+(-?\\d+)', line)
@@ -159,7 +161,7 @@ def _by_blanks(line):
     return [line[:ends[-1]], line[ends[-1]:].strip()] if ends and ends[-1]<len(line) else [line]
 
 def _sniff(lines):
-    "The tab, semicolon or comma between the cells of `lines`; None if only blanks follow a path"
+    "Delimiter of `lines`: tab, semicolon or comma; None for blanks"
     lines = [o.strip(' ') for o in lines[:1000] if o.strip()]
     if not lines: return None
     def score(d):
@@ -179,12 +181,19 @@ def _has_header(rows):
     first,others = ([str(o).lower() for o in r] for r in (rows[0], rows[1] if len(rows)>1 else []))
     return not any(map(_ends_in_video, first)) and bool(_known.intersection(first) or any(map(_ends_in_video, others)))
 
+def _named(df, blanks):
+    "Name the columns of a list by position"
+    if blanks: return df.set_axis(['path','label','frames'][:df.shape[1]], axis=1)
+    whole = df.shape[1]==3 and all(o.isdigit() for o in [*df[1],*df[2]])
+    return df[[0,2,1]].set_axis(['path','label','frames'], axis=1) if whole else df
+
+# %% ../nbs/02_external.ipynb #0066467d
 def read_table(
-    fname, # File with a row for each video
-    delimiter:str=None, # Between cells; found out if None
-    header='infer', # Number of the row with the names of columns, or None if there is none; found out if 'infer'
-)->pd.DataFrame: # Text; its index is the number of each row in the file, from 1
-    "A table or list as it is in a file. Raises `ValueError` for rows of different length, by number"
+    fname, # File with one row per video
+    delimiter:str=None, # Between cells; guessed if None
+    header='infer', # Number of the row with the names of columns, None for no such row, or 'infer'
+)->pd.DataFrame: # Text; the index holds row numbers in the file, from 1
+    "Read a table or list. Raises `ValueError` if rows differ in length"
     lines = re.split('\r\n|\n|\r', _text(fname))
     delimiter = delimiter or _sniff(lines)
     if delimiter in _blanks: rows = [(i, _by_blanks(o.strip())) for i,o in enumerate(lines, 1) if o.strip()]
@@ -202,15 +211,9 @@ def read_table(
     df.attrs['fname'] = str(fname)
     return df
 
-def _named(df, blanks):
-    "Columns of lists by their place: `path label`, `path frames label`"
-    if blanks: return df.set_axis(['path','label','frames'][:df.shape[1]], axis=1)
-    whole = df.shape[1]==3 and all(o.isdigit() for o in [*df[1],*df[2]])
-    return df[[0,2,1]].set_axis(['path','label','frames'], axis=1) if whole else df
-
 # %% ../nbs/02_external.ipynb #2448a6d8
 class _Find:
-    "Name in a table -> path, as it is spelled on the disk and with its suffix"
+    "Name in a table -> path of the file on disk"
     def __init__(self, roots): self.roots,self.stems = L(roots).map(Path),{}
     def _stems(self, folder):
         if folder not in self.stems:
@@ -234,42 +237,45 @@ def _spellings(name):
 
 # %% ../nbs/02_external.ipynb #568b4b89
 def _label(o, delim):
-    "A label as it counts, a list of them with `delim`, or None"
+    "Label without blanks, a list of labels if `delim` is given, or None"
     if is_listy(o): return list(o)
     o = None if pd.isna(o) else o.strip() if isinstance(o, str) else o
     if delim: return list(dict.fromkeys(x.strip() for x in str(ifnone(o, '')).split(delim) if x.strip()))
     return None if o=='' else o
 
 def _labels(values, delim, from_file):
-    "Labels of one type: whole numbers in the text of a file are numbers"
+    "Labels of one type; whole numbers in a file become integers"
     labels = [_label(o, delim) for o in values]
-    if from_file and not delim and all(o and re.fullmatch('0|-?[1-9]\\d*', o) for o in labels): return list(map(int, labels))
+    whole = from_file and not delim and all(o and re.fullmatch('0|-?[1-9]\\d*', o) for o in labels)
+    if whole: return list(map(int, labels))
     if len({type(o) for o in labels if o is not None})<2: return labels
     return [o if o is None or is_listy(o) else str(o) for o in labels]
 
 def _splits(df, col, c, yes, where):
-    "What the flags in column `c` say"
+    "Splits given by the flags in column `c`"
     for i,o in zip(df.index, col(c)):
         if split_of(o, yes) is None:
-            raise ValueError(f'{where(i)}: {o!r} in column {c} is none of yes, no, true, false, 1, 0, train, valid, test')
+            flags = 'yes, no, true, false, 1, 0, train, valid, test'
+            raise ValueError(f'{where(i)}: {o!r} in column {c} is none of {flags}')
     return [split_of(o, yes) for o in col(c)]
 
 # %% ../nbs/02_external.ipynb #a7151b71
 def video_rows(
-    df:pd.DataFrame, # A row for each video
-    path='.', # Folder the paths are relative to, or several that are looked into
+    df:pd.DataFrame, # One row per video
+    path='.', # Folder that the paths are relative to, or several to search
     fn_col=0, # Column of the paths, name or number
     label_col=None, # Column of the labels
-    valid_col=None, # Column that says which videos are to validate on, or the split of each
-    test_col=None, # Column that says which are to test on
+    valid_col=None, # Column with the validation flag, or the name of the split
+    test_col=None, # Column with the test flag
     group_col=None, # Column of the groups; `video_group` of the path if None
-    label_delim:str=None, # What separates several labels of a video
+    label_delim:str=None, # Separator of several labels of a video
 )->pd.DataFrame: # `path`, `label` if there is one, `group` and `split`: 'train', 'valid' or 'test'
-    "What the rows of a table say. Raises `ValueError` by row if one contradicts another, or itself"
+    "Videos, labels and splits from a table. Raises `ValueError` if rows contradict each other"
     def where(i): return f'{df.attrs["fname"]}, row {i}' if 'fname' in df.attrs else f'row {i}'
     def col(c):
         if c not in df and not (isinstance(c, int) and c<df.shape[1]):
-            raise ValueError(f'{df.attrs.get("fname", "the table")} has no column {c!r}, it has {", ".join(map(str, df))}')
+            table = df.attrs.get('fname', 'the table')
+            raise ValueError(f'{table} has no column {c!r}, it has {", ".join(map(str, df))}')
         return (df[c] if c in df else df.iloc[:,c]).tolist()
     names,find,paths = col(fn_col) if len(df) else [],_Find(path),[]
     for i,o in zip(df.index, names):
@@ -290,7 +296,7 @@ def video_rows(
 
 # %% ../nbs/02_external.ipynb #e78e17eb
 def _once(rows, where):
-    "`rows` with each video once. Raises `ValueError` if two say different things of one, or there is no label"
+    "Drop repeated videos. Raises `ValueError` for a contradiction or a missing label"
     if 'label' in rows:
         for i,o,label in zip(rows.index, rows.path, rows.label):
             if label is None: raise ValueError(f'{where(i)}: {printable(o)} has no label')
@@ -299,34 +305,38 @@ def _once(rows, where):
         m = first_at.setdefault(o, n)
         for k in ('label','split') if m!=n else ():
             a,b = (rows[k].iloc[n],rows[k].iloc[m]) if k in rows else (0,0)
-            if a!=b: raise ValueError(f'{where(rows.index[n])}: {printable(o)} has the {k} {a!r}, in row {rows.index[m]} it is {b!r}')
+            if a!=b:
+                at = f'{where(rows.index[n])}: {printable(o)}'
+                raise ValueError(f'{at} has the {k} {a!r}, in row {rows.index[m]} it is {b!r}')
         if m!=n: again.append(n)
     said = ', '.join(where(rows.index[n]) for n in again)
-    if again: print(f'{len(again)} rows name a video again and count once: {said}')
+    if again: print(f'{len(again)} rows repeat a video and are dropped: {said}')
     if len(rows) and not any(map(Path.is_file, rows.path)):
-        raise FileNotFoundError(f'none of the {len(rows)} videos is there, the first is {rows.path.iloc[0]}, {where(rows.index[0])}')
+        first_row = f'{rows.path.iloc[0]}, {where(rows.index[0])}'
+        raise FileNotFoundError(f'none of the {len(rows)} videos is there, the first is {first_row}')
     return rows.assign(**{k: rows[k].tolist() for k in rows if k!='path'})[~np.isin(range(len(rows)), again)]
 
 # %% ../nbs/02_external.ipynb #9ed7d36b
 def _columns_of(df):
-    "The column of each kind in a table, by name, or by its place if none has a name"
+    "Column of each kind in a table, by name or position"
     lower = {str(c).lower(): c for c in reversed(df.columns)}
     cols = {k: first(lower[o] for o in names if o in lower) for k,names in _columns.items()}
     if cols['path'] is None and df.shape[1]>1: cols['label'] = ifnone(cols['label'], 1)
     if 2 in df and all(o.lower() in split_names for o in df[2]): cols['valid'] = 2
     return cols
 
+# %% ../nbs/02_external.ipynb #dbcbe046
 @delegates(read_table, but=['fname'])
 def list_videos(
     source, # `sample`, a folder, or a table or list
-    root=None, # Folder that paths in a table are relative to; if None that of the table, or `video` beside it
+    root=None, # Folder that paths in a table are relative to (default: the table's, or `video` beside it)
     extensions=None, # Suffixes of videos in a folder; `video_extensions` if None
-    allow_missing:bool=False, # Leave out the videos of a table that are not there?
-    labels:bool=False, # Read labels too? A table has to have them then
-    label_delim:str=None, # What separates several labels of a video
+    allow_missing:bool=False, # Leave out videos of a table that are not there?
+    labels:bool=False, # Read labels too? A table must then have them
+    label_delim:str=None, # Separator of several labels of a video
     **kwargs
 )->pd.DataFrame: # `path`, `split` ('train', 'valid' or 'test') and, if there are labels, `label`
-    "The videos that `source` names. Raises `FileNotFoundError` or `ValueError`, with the row"
+    "Videos of `source`. Raises `FileNotFoundError` or `ValueError`, with the row"
     path = sample_videos() if str(source)=='sample' else Path(source)
     if not path.exists():
         raise FileNotFoundError(f"{source}: no such folder or list (the packaged videos are called 'sample')")
@@ -337,10 +347,12 @@ def list_videos(
     elif cols['label'] is None:
         raise ValueError(f'{source} needs columns path and label, it has {", ".join(map(str, df))}')
     roots = [root] if root else [path.parent, path.parent.parent/'video']
-    rows = video_rows(df, roots, ifnone(cols['path'], 0), *(cols[o] for o in ('label','valid','test','group')), label_delim)
+    others = (cols[o] for o in ('label','valid','test','group'))
+    rows = video_rows(df, roots, ifnone(cols['path'], 0), *others, label_delim)
     gone = rows.index[[not o.is_file() for o in rows.path]]
     if len(gone):
-        said = f'{path}: {len(gone)} of {len(rows)} videos are missing, the first is {rows.path[gone[0]]}, row {gone[0]}'
+        missing = f'{len(gone)} of {len(rows)} videos are missing'
+        said = f'{path}: {missing}, the first is {rows.path[gone[0]]}, row {gone[0]}'
         if not allow_missing: raise FileNotFoundError(said)
         print(printable(said))
     if (rows.split!='train').any(): say_splits(rows.split, path)
@@ -350,10 +362,10 @@ def list_videos(
 @delegates(list_videos, but=['labels','label_delim'])
 def read_list(
     fname, # Table or list
-    root=None, # Folder that its paths are relative to; if None that of the list, or `video` beside it
+    root=None, # Folder that its paths are relative to (default: the list's, or `video` beside it)
     **kwargs
 )->L: # Paths of the videos
-    "The videos that a list names. Raises `ValueError` if it names none, `FileNotFoundError` if some are missing"
+    "Videos of a list. Raises `ValueError` for none, `FileNotFoundError` if some are missing"
     return L(list_videos(fname, root, **kwargs).path.tolist())
 
 # %% ../nbs/02_external.ipynb #3f5450f9
@@ -364,11 +376,13 @@ def _find_dir(path, names, has, what):
     path = Path(path)
     dirs = [root/o for root in (path, path.absolute().parent) for o in names]
     found = first(dirs, lambda o: o.is_dir() and has(o))
-    if not found: raise FileNotFoundError(f'{path} has no {what}; looked in {", ".join(o or "the folder itself" for o in names)}')
+    if not found:
+        searched = ', '.join(o or 'the folder itself' for o in names)
+        raise FileNotFoundError(f'{path} has no {what}; looked in {searched}')
     return found
 
 def _listed(fname):
-    "Pairs (name, class number or None) of a list of UCF101"
+    "Pairs (name, class number or None) of a UCF101 list"
     rows = [re.fullmatch(r'(.+?)(?:\s+(\d+))?', o.strip()).groups() for o in _text(fname).splitlines() if o.strip()]
     return [(name, n and int(n)) for name,n in rows]
 
@@ -377,30 +391,41 @@ _counts = {('ApplyEyeMakeup','YoYo',101): {1:(9537,3783), 2:(9586,3734), 3:(9624
            ('brush_hair','wave',51): dict.fromkeys((1,2,3), (3570,1530))}
 
 def _checked_split(df, split, where, allow_missing):
-    "`df` of a split, or what is wrong with it"
-    for part,n in (('train',(~df.is_test).sum()), ('test',df.is_test.sum())):
-        if not n: raise ValueError(f'{where}: split {split} names no videos to {part} on')
-    for bad in df.path[df.path.duplicated()]: raise ValueError(f'{where}: split {split} lists {bad} twice')
-    for bad in sorted(set(df.group[df.is_test]) & set(df.group[~df.is_test])): raise ValueError(f'{where}: split {split} has clips of the group {bad} to train and to test on')
-    names,counts = sorted(set(df.label)),((~df.is_test).sum(),df.is_test.sum())
+    "`df` of a split without missing videos. Raises an error if it is inconsistent"
+    at,counts = f'{where}: split {split}',((~df.is_test).sum(),df.is_test.sum())
+    for part,n in zip(('train','test'), counts):
+        if not n: raise ValueError(f'{at} names no videos to {part} on')
+    for bad in df.path[df.path.duplicated()]: raise ValueError(f'{at} lists {bad} twice')
+    for bad in sorted(set(df.group[df.is_test]) & set(df.group[~df.is_test])):
+        raise ValueError(f'{at} has clips of the group {bad} to train and to test on')
+    names = sorted(set(df.label))
     official = _counts.get((names[0],names[-1],len(names)), {}).get(split)
-    if official and counts!=official: raise ValueError(f'{where}: split {split} has {counts[0]} videos to train and {counts[1]} to test on, the official one {official[0]} and {official[1]}')
+    if official and counts!=official:
+        raise ValueError(f'{at} has {counts[0]} videos to train and {counts[1]} to test on, '
+                         f'the official one {official[0]} and {official[1]}')
     there = df.path.map(lambda o: Path(o).exists())
     if there.all(): return df
-    said = f'{(~there).sum()} of the {len(df)} videos of split {split} are missing, the first is {df.path[~there].iloc[0]}'
-    if not allow_missing or not there.any(): raise FileNotFoundError(f'{said}; allow_missing=True goes on with the others')
+    missing = f'{(~there).sum()} of the {len(df)} videos of split {split} are missing'
+    said = f'{missing}, the first is {df.path[~there].iloc[0]}'
+    if not allow_missing or not there.any():
+        raise FileNotFoundError(f'{said}; allow_missing=True continues with the others')
     print(said)
     return df[there].reset_index(drop=True)
 
 # %% ../nbs/02_external.ipynb #1abf5e9e
 def _ucf101_lists(split): return [f'{o}list{split:02}.txt' for o in ('train','test')]
 
+def _class_dir(path, names, classes):
+    return _find_dir(path, names, lambda o: any((o/c).is_dir() for c in classes),
+                     'folder of videos with a folder for each class')
+
+# %% ../nbs/02_external.ipynb #ed818aa5
 def read_ucf101(
-    path, # Folder with UCF101, or with another dataset in its shape
+    path, # Folder with UCF101, or with another dataset in its layout
     split:int=1, # Official split: 1, 2 or 3
-    allow_missing:bool=False, # Go on with the videos that are there, where some are missing?
-)->pd.DataFrame: # `path`, `label`, `group` (see `video_group`), `is_test`; a row a video, in the order of the lists
-    "A split of UCF101. Raises `FileNotFoundError` for missing lists or videos, `ValueError` for a list that contradicts itself or `classInd.txt`"
+    allow_missing:bool=False, # Leave out missing videos instead of raising an error?
+)->pd.DataFrame: # `path`, `label`, `group` (see `video_group`), `is_test`; one row per video, in the order of the lists
+    "Read a split of UCF101. Raises `FileNotFoundError`, or `ValueError` for contradictory lists"
     fnames = _ucf101_lists(split)
     lists = _find_dir(path, _list_dirs, lambda o: all((o/f).exists() for f in fnames), ' and '.join(fnames))
     index = lists/'classInd.txt'
@@ -409,11 +434,14 @@ def read_ucf101(
         for name,n in _listed(lists/fname):
             label = Path(name).parts[0]
             if not index.exists() and n is not None and n not in number.values(): number.setdefault(label, n)
-            if label not in number: raise ValueError(f'{lists/fname}: {name} is of a class that has no number' + (' in classInd.txt' if index.exists() else ''))
-            if n not in (None, number[label]): raise ValueError(f'{lists/fname}: {name} has the class number {n}, that of {label} is {number[label]}')
+            at = f'{lists/fname}: {name}'
+            if label not in number:
+                raise ValueError(f'{at} is of a class that has no number' + ' in classInd.txt'*index.exists())
+            if n not in (None, number[label]):
+                raise ValueError(f'{at} has the class number {n}, that of {label} is {number[label]}')
             rows.append((name, label, video_group(name), fname==fnames[1]))
     df = pd.DataFrame(rows, columns=['path','label','group','is_test'])
-    videos = _find_dir(path, ('UCF-101','video','videos','UCF101',''), lambda o: any((o/c).is_dir() for c in number), 'folder of videos with a folder for each class')
+    videos = _class_dir(path, ('UCF-101','video','videos','UCF101',''), number)
     df['path'] = [str(videos/o) for o in df.path]
     return _checked_split(df, split, lists, allow_missing)
 
@@ -421,21 +449,22 @@ def read_ucf101(
 def read_hmdb51(
     path, # Folder with HMDB51
     split:int=1, # Official split: 1, 2 or 3
-    allow_missing:bool=False, # Go on with the videos that are there, where some are missing?
-)->pd.DataFrame: # `path`, `label`, `group` (film and class), `is_test`; a row a video
-    "A split of HMDB51. Raises `FileNotFoundError` for missing lists or videos, `ValueError` for a list that contradicts itself"
+    allow_missing:bool=False, # Leave out missing videos instead of raising an error?
+)->pd.DataFrame: # `path`, `label`, `group` (film and class), `is_test`; one row per video
+    "Read a split of HMDB51. Raises `FileNotFoundError`, or `ValueError` for contradictory lists"
     suffix = f'_test_split{split}.txt'
     def of(o): return sorted(f for f in o.iterdir() if f.name.endswith(suffix))
     lists,rows = _find_dir(path, _list_dirs, of, f'lists *{suffix}'),[]
     for fname in of(lists):
         label = fname.name.removesuffix(suffix)
         for name,mark in (o.rsplit(None, 1) for o in _text(fname).splitlines() if o.strip()):
-            if mark not in ('0','1','2'): raise ValueError(f'{fname}: {name} is marked {mark}, which is none of 0, 1, 2')
+            if mark not in ('0','1','2'):
+                raise ValueError(f'{fname}: {name} is marked {mark}, which is none of 0, 1, 2')
             film,found,_ = name.rpartition(f'_{label}_')
             if not found: raise ValueError(f'{fname}: {name} is no clip of {label}')
             if mark!='0': rows.append((f'{label}/{name}', label, f'{film}_{label}', mark=='2'))
     df = pd.DataFrame(rows, columns=['path','label','group','is_test'])
-    videos = _find_dir(path, ('hmdb51_org','video','videos','HMDB51',''), lambda o: any((o/c).is_dir() for c in set(df.label)), 'folder of videos with a folder for each class')
+    videos = _class_dir(path, ('hmdb51_org','video','videos','HMDB51',''), set(df.label))
     df['path'] = [str(videos/o) for o in df.path]
     return _checked_split(df, split, lists, allow_missing)
 
@@ -443,24 +472,28 @@ def read_hmdb51(
 def split_reader(
     path, # Folder
     split:int=1, # Official split
-): # `read_ucf101`, `read_hmdb51`, or None where there are lists of neither
-    "What reads the official lists in `path`, by their names"
+): # `read_ucf101`, `read_hmdb51`, or None if there are no lists of either
+    "Reader for the official lists in a folder"
     path = Path(path)
-    names = {f.name for root in (path, path.absolute().parent) for o in _list_dirs if (root/o).is_dir() for f in (root/o).iterdir()}
+    folders = [root/o for root in (path, path.absolute().parent) for o in _list_dirs]
+    names = {f.name for o in folders if o.is_dir() for f in o.iterdir()}
     if names.issuperset(_ucf101_lists(split)): return read_ucf101
     if any(o.endswith(f'_test_split{split}.txt') for o in names): return read_hmdb51
 
 # %% ../nbs/02_external.ipynb #a6be8ffa
 _sources = dict(
-    ucf101=('https://www.crcv.ucf.edu/data/UCF101.php', 'https://www.crcv.ucf.edu/data/UCF101/', {'UCF101.rar':'', 'UCF101TrainTestSplits-RecognitionTask.zip':''}, read_ucf101),
-    hmdb51=('https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database/', 'http://serre-lab.clps.brown.edu/wp-content/uploads/2013/10/',
+    ucf101=('https://www.crcv.ucf.edu/data/UCF101.php', 'https://www.crcv.ucf.edu/data/UCF101/',
+            {'UCF101.rar':'', 'UCF101TrainTestSplits-RecognitionTask.zip':''}, read_ucf101),
+    hmdb51=('https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database/',
+            'http://serre-lab.clps.brown.edu/wp-content/uploads/2013/10/',
             {'hmdb51_org.rar':'hmdb51_org', 'test_train_splits.rar':''}, read_hmdb51))
 
 def _unpack(archive, to):
-    "Unpack a `.zip` or `.rar` into the folder `to`, and the archives in it"
+    "Unpack a `.zip` or `.rar` file, and archives inside it"
     to.mkdir(parents=True, exist_ok=True)
     if archive.suffix=='.zip': return shutil.unpack_archive(archive, to)
-    cmds = dict(unrar=['x','-o+',archive,f'{to}/'], bsdtar=['-xf',archive,'-C',to]) | {'7z':['x','-y',f'-o{to}',archive]}
+    cmds = {'unrar': ['x','-o+',archive,f'{to}/'], 'bsdtar': ['-xf',archive,'-C',to],
+            '7z': ['x','-y',f'-o{to}',archive]}
     tool = first(cmds, shutil.which)
     if not tool: raise OSError(f'to unpack {archive}, install one of {", ".join(cmds)}')
     subprocess.run([tool, *cmds[tool]], check=True, stdout=subprocess.DEVNULL)
@@ -468,12 +501,13 @@ def _unpack(archive, to):
         _unpack(o, to)
         o.unlink()
 
+# %% ../nbs/02_external.ipynb #deefe5a2
 def video_data(
     name:str, # 'ucf101' or 'hmdb51'
-    path=None, # Folder that has it, or is to; in fastai's data folder where None
-    download:bool=False, # Fetch and unpack it where it is not there?
+    path=None, # Its folder (default: a folder in fastai's data folder)
+    download:bool=False, # Download and unpack it if the folder does not exist?
 )->Path: # That folder
-    "Where a dataset is, once its lists and videos are found complete. Raises `FileNotFoundError`, saying where to get it, where it is not there and `download` is false"
+    "Folder of a complete dataset. Raises `FileNotFoundError`, and says where to get it"
     if name not in _sources: raise ValueError(f'no dataset {name!r}; there are {", ".join(_sources)}')
     page,base,archives,read = _sources[name]
     path = Path(path or fastai_path('data')/name)
@@ -484,6 +518,8 @@ def video_data(
             _unpack(path/o, path/to)
     try: sizes = [read(path, o).is_test for o in (1,2,3)]
     except FileNotFoundError as e:
-        raise FileNotFoundError(f'{name} is not complete in {path} ({e}). Unpack {" and ".join(archives)} there, from {page}, or call with download=True and a new folder') from e
-    print(f'{name}: ' + ', '.join(f'split {i} has {len(o)-o.sum()} videos to train and {o.sum()} to test on' for i,o in enumerate(sizes, 1)))
+        raise FileNotFoundError(f'{name} is not complete in {path} ({e}). Unpack {" and ".join(archives)} there, '
+                                f'from {page}, or call with download=True and a new folder') from e
+    counts = [f'split {i} has {len(o)-o.sum()} videos to train and {o.sum()} to test on' for i,o in enumerate(sizes, 1)]
+    print(f'{name}: {", ".join(counts)}')
     return path

@@ -1,4 +1,4 @@
-"""Worker processes hand batches over in memory that is used again
+"""Worker processes send batches through reused shared memory
 
 Docs: https://prp-fastai.github.io/prp_fastai/share.html.md"""
 
@@ -12,21 +12,21 @@ import itertools,math,torch,weakref
 
 # %% ../nbs/05a_share.ipynb #111aaeb3
 class SharedBatches:
-    "Memory in which worker processes hand batches of `uint8` tensors to the process that made this"
+    "Reused shared memory for batches of `uint8` tensors from worker processes"
     _all,_ids = weakref.WeakValueDictionary(),itertools.count()
     def __init__(self,
         n_workers:int, # Worker processes
-        n:int, # Batches of each that can be on their way or in use at a time: those asked for ahead, the one that is used, and the next
+        n:int, # Buffers per worker: batches prefetched, the one in use, and the next
     ):
         self.taken,self.parts,self.id = torch.zeros(n_workers, n, dtype=torch.bool).share_memory_(),{},next(self._ids)
         self._all[self.id] = self
 
     def cat(self,
         worker:int, # Number of this process, from 0
-        columns:list, # Lists of tensors (n,...), alike but for `n`
-        *rest # What else belongs to the batch
-    ): # None where all parts are in use, or tensors are not `uint8`
-        "In a worker: a batch that arrives as a tuple, of the tensors of each column one after another and of `rest`"
+        columns:list, # Lists of tensors (n,...), of the same shape except for `n`
+        *rest # Other parts of the batch
+    ): # A batch that arrives as a tuple; None if all buffers are in use, or tensors are not `uint8`
+        "In a worker: concatenate each column in shared memory"
         free = (~self.taken[worker]).nonzero().flatten().tolist()
         if not free or any(o[0].dtype!=torch.uint8 for o in columns): return
         at = worker,free[0]
@@ -39,13 +39,13 @@ class SharedBatches:
         return _Sent(self.id, at, self.parts[at] if new else None, shapes, [type(o[0]) for o in columns], rest)
 
 def _views(part, shapes):
-    "Tensors of `shapes` in `part`, one after another"
+    "Tensors of `shapes`, one after another in a buffer"
     ends = itertools.accumulate(map(math.prod, shapes))
     return [part[end-math.prod(o):end].view(o) for o,end in zip(shapes, ends)]
 
 # %% ../nbs/05a_share.ipynb #57a91453
 class _Sent:
-    "A batch on its way; where it arrives it is a tuple"
+    "A batch on its way, which arrives as a tuple"
     def __init__(self, *args): self.args = args
     def __reduce__(self): return _receive, self.args
 

@@ -69,8 +69,8 @@ def test_classes_may_be_called_as_splits_are(put):
     path = put('train/0.mp4','car/0.mp4','bus/0.mp4')
     assert folder_videos(path).split.eq('train').all() and sorted(folder_videos(path).label)==['bus','car','train']
     put('test/0.mp4')
-    with pytest.raises(ValueError, match='others beside them: bus, car'): folder_videos(path)
-    with pytest.raises(ValueError, match='others beside them'): find_labelled(str(path))
+    with pytest.raises(ValueError, match='and also others: bus, car'): folder_videos(path)
+    with pytest.raises(ValueError, match='and also others'): find_labelled(str(path))
 
 def test_videos_of_no_class_are_named(put):
     path = put('train/0.mp4','val/a/0.mp4')
@@ -119,7 +119,7 @@ def test_rows_that_contradict_each_other(put, capsys):
     path = put('0.mp4','1.mp4','2.mp4','3.mp4')
     good = [('0.mp4','a',0), ('1.mp4','b',0), ('2.mp4','a',1), ('3.mp4',' b ',0)]
     assert rows_of(*good, path=path).vocab==['a','b']
-    assert len(rows_of(*good, ('./0.mp4','a',0), path=path).train_ds)==3 and '1 rows name a video again and count once: row 4' in capsys.readouterr().out
+    assert len(rows_of(*good, ('./0.mp4','a',0), path=path).train_ds)==3 and '1 rows repeat a video and are dropped: row 4' in capsys.readouterr().out
     with pytest.raises(ValueError, match="row 4: .*0.mp4 has the label 'b', in row 0 it is 'a'"): rows_of(*good, ('./0.mp4','b',0), path=path)
     with pytest.raises(ValueError, match="row 4: .*0.mp4 has the split 'valid', in row 0 it is 'train'"): rows_of(*good, ('0.mp4','a',1), path=path)
     for blank in ('', '  ', None, float('nan')):
@@ -214,7 +214,7 @@ def test_links_are_followed_to_no_folder_twice(put, tmp_path_factory, capsys):
     (path/'a/up').symlink_to(path); (path/'b/self').symlink_to('.'); (path/'aa').symlink_to(path/'b'); (path/'c').symlink_to(elsewhere); (path/'a/3.mp4').symlink_to(elsewhere/'2.mp4')
     (path/'a/gone.mp4').symlink_to('nowhere.mp4'); (path/'b/off').symlink_to('nowhere')
     assert get_video_files(path)==[path/o for o in ('a/0.mp4','a/3.mp4','b/1.mp4','c/2.mp4')]
-    assert f'1 names lead to no file and are passed over: {path}/a/gone.mp4' in capsys.readouterr().out
+    assert f'1 names lead to no file and are skipped: {path}/a/gone.mp4' in capsys.readouterr().out
     assert get_video_files(path/'a', recurse=False)==[path/'a/0.mp4',path/'a/3.mp4']
 
 def test_what_is_no_video_file_is_passed_over(put):
