@@ -137,7 +137,13 @@ def _write(self:Resume, state):
     self.folder.mkdir(parents=True, exist_ok=True)
     torch.save(state, tmp:=self.file.with_suffix('.tmp'))
     tmp.replace(self.file)
-    pd.DataFrame(state['history'], columns=self.recorder.metric_names).to_csv(self.folder/'history.csv', index=False)
+    self._write_history(state)
+
+@patch
+def _write_history(self:Resume, state):
+    table = pd.DataFrame(state['history'], columns=self.recorder.metric_names)
+    table.to_csv(tmp:=self.folder/'history.tmp', index=False)
+    tmp.replace(self.folder/'history.csv')
 
 # %% ../nbs/22a_resume.ipynb #17a48a67
 @patch
@@ -156,7 +162,9 @@ def _go_on(self:Resume, state):
     self._remember(state)
     if hasattr(self.learn, 'progress') and hasattr(self.progress, 'mbar'): self.progress.mbar.update(0)
     if self.history: self.learn.final_record = L(self.recorder.values[-1])
-    if not rank_distrib(): print(f"goes on at epoch {state['epoch']} of {self.n_epoch}, batch {state['iter']} of {state['n_iter']}")
+    if rank_distrib(): return
+    self._write_history(state)
+    print(f"goes on at epoch {state['epoch']} of {self.n_epoch}, batch {state['iter']} of {state['n_iter']}")
 
 @patch
 def _remember(self:Resume, state):

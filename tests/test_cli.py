@@ -78,13 +78,14 @@ def test_settings_of_one_run_for_another(video_folder, tmp_path):
     assert "no speed-up 'warp'" in fork('prp-pretrain', video_folder, '--out', tmp_path/'c', '--speed', 'warp', ok=False)
 
 def test_two_processes_pretrain_as_one_does(video_folder, tmp_path):
-    "The first epoch to float noise; from there on a step can turn the noise of a sum in another order into thousandths, on some processors"
+    "The first epoch to float noise. Later a step can turn that noise into thousandths, on some processors, and tip one clip of the 8 over"
     small = (str(video_folder), '--width', .02, '--size', 24, '--epochs', 2, '--num-workers', 0)
     fork('prp-pretrain', *small, '--bs', 4, '--out', tmp_path/'one')
     said = run('python', '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', 2, bin/'prp-pretrain', *small, '--bs', 2, '--out', tmp_path/'two', env={**os.environ, 'OMP_NUM_THREADS':'1'})
     assert said.count('videos to train on')==1 and said.count('rate accuracy')>=1
     a,b = (pd.read_csv(tmp_path/o/'history.csv').drop(columns=['epoch','time']) for o in ('one','two'))
-    for epoch,rtol in enumerate((1e-3,2e-2)): np.testing.assert_allclose(a.iloc[epoch], b.iloc[epoch], rtol=rtol)
+    for epoch,(rtol,clips) in enumerate(((1e-3,0),(2e-2,1))):
+        for c in a: np.testing.assert_allclose(a[c][epoch], b[c][epoch], rtol=rtol, atol=clips/8 if 'accuracy' in c else 0, err_msg=c)
     assert sorted(o.name for o in (tmp_path/'one').iterdir())==sorted(o.name for o in (tmp_path/'two').iterdir())
 
 def test_machines_fill_a_cache_together(video_folder, tmp_path):

@@ -106,6 +106,18 @@ def test_a_complete_run_is_only_loaded(video_folder, whole, tmp_path):
     assert learn.final_record==table(whole).values[-1,1:].tolist()
     assert not list((tmp_path/'run').glob('*.tmp'))
 
+def test_history_survives_a_kill_while_it_is_written(video_folder, whole, tmp_path, monkeypatch):
+    shutil.copytree(whole, tmp_path/'run')
+    before = (tmp_path/'run/history.csv').read_text()
+    def half(self, f, **kwargs): Path(f).write_text(''); raise KeyboardInterrupt
+    with monkeypatch.context() as m:
+        m.setattr(pd.DataFrame, 'to_csv', half)
+        with pytest.raises(KeyboardInterrupt): fit(learner(video_folder), tmp_path/'run')
+    assert (tmp_path/'run/history.csv').read_text()==before
+    (tmp_path/'run/history.csv').write_text('')
+    fit(learner(video_folder), tmp_path/'run')
+    assert (tmp_path/'run/history.csv').read_text()==before
+
 def test_a_run_of_other_data_is_refused(video_folder, whole):
     with pytest.raises(Exception, match='batches an epoch'): fit(learner(video_folder, bs=4), whole)
 
