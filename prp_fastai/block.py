@@ -1,4 +1,4 @@
-"""`VideoBlock`, and the DataLoaders that pretraining and recognition take
+"""`VideoBlock`, and the DataLoaders for pretraining and recognition
 
 Docs: https://prp-fastai.github.io/prp_fastai/block.html.md"""
 
@@ -30,71 +30,77 @@ class _AsPath(Transform):
     def encodes(self, o): return Path(o)
 
 def VideoBlock(
-    recipe=None, # What the clips are, for `dls.recipe`; found out from the transforms if None
+    recipe=None, # Describes the clips, for `dls.recipe` (default: read from the transforms)
 ):
-    "A `TransformBlock` for the path of a video, which the item transforms open"
+    "`TransformBlock` for the path of a video, which item transforms open"
     return TransformBlock(type_tfms=_AsPath(), dls_kwargs=dict(recipe=recipe))
-
-# %% ../nbs/06_block.ipynb #08d81bb3
-@contextmanager
-def _draws_of(seed):
-    "Python's random numbers as `seed` has them; afterwards as they were"
-    state = random.getstate()
-    random.seed(seed)
-    try: yield
-    finally: random.setstate(state)
-
-class _Seeded(torch.Generator):
-    "A generator that is pickled as its seed: its state would be memory that is gone when a spawned process looks for it"
-    def __reduce__(self): return _seeded, (self.initial_seed(),)
-
-def _seeded(seed): return _Seeded().manual_seed(seed)
 
 # %% ../nbs/06_block.ipynb #8a92d18d
 class VideoDL(TfmdDL):
-    "A `TfmdDL` that replaces videos that cannot be read in training only. Raises `TimeoutError` if reading does not end"
+    "`TfmdDL` that replaces unreadable videos, in training only. Raises `TimeoutError` if reading hangs"
     def __init__(self, *args,
-        timeout=300, # Seconds to wait for a batch of the worker processes
-        unread='nan', # A video that cannot be read, outside training: 'nan' for a row of NaN, 'raise' for a `VideoError`
-        recipe=None, # What its clips are; found out from the transforms if None
+        timeout=300, # Seconds to wait for a batch from the worker processes
+        unread='nan', # For an unreadable video outside training: 'nan', a row of NaN, or 'raise', a `VideoError`
+        recipe=None, # Describes the clips (default: read from the transforms)
         **kwargs
     ):
         if unread not in ('nan','raise'): raise ValueError(f"unread must be 'nan' or 'raise', got {unread!r}")
         super().__init__(*args, timeout=timeout, **kwargs)
         self.bad = torch.zeros(len(self.dataset), dtype=torch.bool).share_memory_()
         self.reading = torch.zeros(max(1, self.fake_l.num_workers), dtype=torch.long).share_memory_()
-        self.epoch_seed,self.at,self.first_batch,self.unread,self.made_by,self.evaluated,self.unread_rows,self.told = 0,0,0,unread,recipe,False,None,set()
+        self.unread,self.made_by,self.evaluated,self.unread_rows,self.reported = unread,recipe,False,None,set()
+        self.epoch_seed,self.at,self.first_batch = 0,0,0
 
     def new(self, dataset=None, cls=None, **kwargs):
         res = super().new(dataset, cls, **{'unread':self.unread, 'recipe':self.made_by, **kwargs})
         if res.dataset is self.dataset: res.bad = self.bad
         return res
 
-    def __getstate__(self): return {k: v for k,v in vars(self).items() if k!='it'}
-
-    def randomize(self):
-        super().randomize()
-        self.epoch_seed = self.rng.randrange(2**32)
-        self.fake_l.generator = _seeded(self.epoch_seed)
-
-    def sample(self):
-        first,bs = self.first_batch*(self.bs or 1),self.bs or 1
-        for i,o in enumerate(itertools.islice(self._DataLoader__idxs, first, None)):
-            self.at = first+i
-            if i//bs%self.num_workers==self.offs: yield o
-
-    def do_item(self, s):
-        with _draws_of(f'{self.epoch_seed} {self.at}'): return self._readable_item(s or 0)
-
     @property
     def replaces(self): return bool(self.shuffle and getattr(self.dataset, 'split_idx', None)!=1 and not self.evaluated)
     @property
     def bad_items(self): return L(getattr(self.dataset, 'items', self.dataset))[self.bad.nonzero().flatten().tolist()]
 
-# %% ../nbs/06_block.ipynb #3668a426
+# %% ../nbs/06_block.ipynb #08d81bb3
+@contextmanager
+def _draws_of(seed):
+    "Seed Python's random numbers, and restore their state afterwards"
+    state = random.getstate()
+    random.seed(seed)
+    try: yield
+    finally: random.setstate(state)
+
+class _Seeded(torch.Generator):
+    "Generator that is pickled as its seed, because a spawned process cannot reach the memory of its state"
+    def __reduce__(self): return _seeded, (self.initial_seed(),)
+
+def _seeded(seed): return _Seeded().manual_seed(seed)
+
+# %% ../nbs/06_block.ipynb #7c8f208e
+@patch
+def randomize(self:VideoDL):
+    TfmdDL.randomize(self)
+    self.epoch_seed = self.rng.randrange(2**32)
+    self.fake_l.generator = _seeded(self.epoch_seed)
+
+@patch
+def sample(self:VideoDL):
+    first,bs = self.first_batch*(self.bs or 1),self.bs or 1
+    for i,o in enumerate(itertools.islice(self._DataLoader__idxs, first, None)):
+        self.at = first+i
+        if i//bs%self.num_workers==self.offs: yield o
+
+@patch
+def do_item(self:VideoDL, s):
+    with _draws_of(f'{self.epoch_seed} {self.at}'): return self._readable_item(s or 0)
+
+@patch
+def __getstate__(self:VideoDL): return {k: v for k,v in vars(self).items() if k!='it'}
+
+# %% ../nbs/06_block.ipynb #3e4c3c78
 @patch
 def _readable_item(self:VideoDL, s):
-    "Item `s`, or if it cannot be read one made of the next video that can"
+    "Item `s`, or the next one if it cannot be read"
     error = None
     for i in range(self.n):
         self.reading[self.offs] = at = (s+i)%self.n
@@ -108,9 +114,10 @@ def _readable_item(self:VideoDL, s):
             return item
     raise error
 
+# %% ../nbs/06_block.ipynb #3668a426
 @patch
 def _answered(self:VideoDL, b, i):
-    "Batch `i` with NaN in `unread_rows`, those of videos that could not be read"
+    "Batch `i` with NaN in `unread_rows`, the rows of unreadable videos"
     bs,self.unread_rows = self.bs or 1,None
     if self.replaces or not self.bad.any(): return b
     idxs = list(self.sample())[i*bs:(i+1)*bs]
@@ -122,7 +129,6 @@ def _answered(self:VideoDL, b, i):
     self.unread_rows = rows
     return b
 
-# %% ../nbs/06_block.ipynb #5d85c1d9
 @patch(as_prop=True)
 def _n_read(self:VideoDL): return self.n_inp
 
@@ -133,12 +139,14 @@ def _error(self:VideoDL, i):
     except VideoError as e: return e
     return VideoError(self.bad_items[0], 'it could not be read')
 
+# %% ../nbs/06_block.ipynb #5d85c1d9
 @patch
-def _tell(self:VideoDL):
+def _report(self:VideoDL):
+    "Print the unreadable videos that were not reported yet"
     what = 'were replaced' if self.replaces else 'have no answer'
-    new = [str(o) for o in self.bad_items if (str(o),what) not in self.told]
+    new = [str(o) for o in self.bad_items if (str(o),what) not in self.reported]
     if new: print(f'{len(new)} of {self.n} videos could not be read and {what}: {", ".join(map(printable, new))}')
-    self.told.update((o,what) for o in new)
+    self.reported.update((o,what) for o in new)
 
 @patch
 def __iter__(self:VideoDL):
@@ -149,11 +157,11 @@ def __iter__(self:VideoDL):
         if 'timed out' not in str(e): raise
         said = ', '.join(str(self.items[i]) for i in self.reading)
         raise TimeoutError(f'no batch came in {self.timeout} seconds; being read: {said}') from e
-    finally: self._tell()
+    finally: self._report()
 
 # %% ../nbs/06_block.ipynb #dc878c18
 class PlaybackDL(VideoDL):
-    "A `VideoDL` of (X, rate, G, M) that sends raw frames, clip after clip, and names the rates when it shows them"
+    "`VideoDL` of (X, rate, G, M), whose workers send raw frames, clip after clip"
     shared = None
     def create_batch(self, b):
         *videos,rates = zip(*b)
@@ -174,20 +182,32 @@ class PlaybackDL(VideoDL):
     @property
     def c(self): return len(self.vocab)
 
-    def _named(self, o): return Category(self.vocab[o]) if o.ndim==0 else o
-    def _decode_batch(self, b, max_n=9, full=True): return L(batch_to_samples(b, max_n=max_n)).map(lambda o: tuple(map(self._named, o)))
+# %% ../nbs/06_block.ipynb #672990a0
+@patch
+def _named(self:PlaybackDL, o): return Category(self.vocab[o]) if o.ndim==0 else o
 
-    def show_results(self, b, out, max_n=4, **kwargs):
-        "Show clips beside `out`, what a model made of them, decoded"
-        x,y,samples = self.show_batch(b, max_n=max_n, show=False)
-        outs = L(zip(*(out if is_listy(out) else (out,)))).map(lambda o: [TensorVideo(t) if t.ndim else self._named(t) for t in o])
-        show_results(x, y, samples, outs, max_n=max_n, **kwargs)
+@patch
+def _decode_batch(self:PlaybackDL, b, max_n=9, full=True):
+    return L(batch_to_samples(b, max_n=max_n)).map(lambda o: tuple(map(self._named, o)))
+
+@patch
+def show_results(self:PlaybackDL,
+    b, # Batch
+    out, # Decoded predictions for it
+    max_n=4, # Clips shown
+    **kwargs # Passed to the `show_results` of the batch's type
+):
+    "Show clips beside their predictions"
+    x,y,samples = self.show_batch(b, max_n=max_n, show=False)
+    def typed(o): return [TensorVideo(t) if t.ndim else self._named(t) for t in o]
+    outs = L(zip(*(out if is_listy(out) else (out,)))).map(typed)
+    show_results(x, y, samples, outs, max_n=max_n, **kwargs)
 
 # %% ../nbs/06_block.ipynb #b9827ff3
 def frame_size(
     size:int=112, # Side of the crop in pixels
 )->tuple: # (height, width)
-    "The size frames are scaled to before a crop of `size`: 128x171 for 112 (section 4.1), in proportion elsewhere"
+    "Size of frames before the crop: 128x171 for 112 (section 4.1)"
     return round(size*128/112), round(size*171/112)
 
 # %% ../nbs/06_block.ipynb #4d5da16b
@@ -201,7 +221,7 @@ def GroupSplitter(
     valid_pct:float=.2, # Share of the groups held out
     seed:int=None, # Of the draw
 ):
-    "Split items so that no `video_group` is on both sides"
+    "Split items so that no `video_group` is in both parts"
     def _inner(o): return _hold_out(L(o).map(video_group), valid_pct, seed)
     return _inner
 
@@ -209,27 +229,32 @@ def GroupSplitter(
 @with_fields(Sampling, Crop, Attention)
 def prp_dblock(
     recipe=paper, # What the clips are: a `Recipe` or its name; the fields below change it
-    splitter=None, # Items -> (train, valid) numbers; a random 80/20 split by `seed` if None
-    reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
+    splitter=None, # Items -> (train, valid) indices (default: a random 80/20 split by `seed`)
+    reader=VideoReader, # Opens a path; `OpenVideo` looks into a cache and a manifest first
     yuv:bool=False, # Read frames in YUV 4:2:0, as a cache may hold them, and make colours on the device?
     read_size:tuple=None, # Height,width of frames to scale on the device, as 240,320 (default: scale when decoding)
     item_tfms=None, # Transforms of an item, after ours
     batch_tfms=None, # Transforms of a batch, after ours
     **kwargs # Passed to `DataBlock`
 )->DataBlock: # Of paths
-    "The `DataBlock` of pretraining: path -> (X, rate, G, M). Raises `ValueError` for settings that cannot be"
+    "`DataBlock` of pretraining: path -> (X, rate, G, M). Raises `ValueError` for impossible settings"
     o,kwargs = take_recipe(recipe, kwargs)
     check_rates(o.rates, o.recon_rate)
-    if yuv and o.size%2: raise ValueError(f'frames in YUV are cropped to an even size, got {o.size}')
-    if read_size and len(read_size)!=2: raise ValueError(f'read_size is (height, width), got {tuple(read_size)}')
+    _check_sizes(o.size, yuv, read_size)
     motion = MotionAttention(o.attn, o.diff, o.norm, o.per_channel, o.time_interp, o.eps)
-    rated = PlaybackRate(o.rates, o.clip_len, frame_size(o.size), o.seed, o.short, o.start, o.redraw_valid, reader, yuv, read_size,
-                         CropVideo(o.size, o.crop))
+    rated = PlaybackRate(o.rates, o.clip_len, frame_size(o.size), o.seed, o.short, o.start, o.redraw_valid,
+                         reader, yuv, read_size, CropVideo(o.size, o.crop))
     batch = PRPBatch(o.rates, o.recon_rate, o.clip_len, motion, o.fake_gt, o.size if read_size else None)
-    return DataBlock(**{'blocks':VideoBlock(o), 'dl_type':PlaybackDL, **kwargs}, splitter=splitter or RandomSplitter(.2, o.seed),
-                     item_tfms=[rated, *_flips(o.flip), *L(item_tfms)], batch_tfms=[batch, *L(batch_tfms)])
+    ours = dict(splitter=splitter or RandomSplitter(.2, o.seed), batch_tfms=[batch, *L(batch_tfms)],
+                item_tfms=[rated, *_flips(o.flip), *L(item_tfms)])
+    return DataBlock(**{'blocks':VideoBlock(o), 'dl_type':PlaybackDL, **kwargs}, **ours)
 
+# %% ../nbs/06_block.ipynb #425b3036
 def _flips(p): return [FlipVideo(p=p)] if p else []
+
+def _check_sizes(size, yuv, read_size):
+    if yuv and size%2: raise ValueError(f'frames in YUV are cropped to an even size, got {size}')
+    if read_size and len(read_size)!=2: raise ValueError(f'read_size is (height, width), got {tuple(read_size)}')
 
 # %% ../nbs/06_block.ipynb #ea6df898
 def show_strips(
@@ -251,10 +276,10 @@ def show_strips(
 
 @dispatch
 def show_batch(x:TensorVideo, y:tuple, samples, ctxs=None, max_n=4, n_frames=6, **kwargs):
-    "A row an item: clip with its rate, target, motion attention"
+    "One row per item: clip and rate, target, motion attention"
     rate,G,M = y
-    n = min(max_n, len(x))
-    titles = [[f'X: rate {samples[i][1]}', f'G: {G.shape[2]//x.shape[2]}x slower', 'M: motion attention'] for i in range(n)]
+    n,slow = min(max_n, len(x)),G.shape[2]//x.shape[2]
+    titles = [[f'X: rate {samples[i][1]}', f'G: {slow}x slower', 'M: motion attention'] for i in range(n)]
     return show_strips([[x[i], G[i], M[i]] for i in range(n)], titles, n_frames)
 
 # %% ../nbs/06_block.ipynb #90b01f3c
@@ -266,11 +291,12 @@ def item_tfm(
     dls:DataLoaders, # Whose items or batches pass through it
     cls:type, # Its class
 )->Transform: # The first of that class
-    "The transform of the items or batches of `dls` that is a `cls`, or is part of one of them"
+    "Transform of items or batches that is a `cls`, or contains one"
     return _tfm(dls.valid, cls)
 
-_says = {PlaybackRate: ('rates','clip_len','short','start','seed'), RandomClip: ('clip_len',), CropVideo: ('size','crop'),
-         PRPBatch: ('rates','recon_rate','clip_len','fake_gt'), MotionAttention: ('attn','diff','norm','per_channel','time_interp','eps')}
+_says = {PlaybackRate: ('rates','clip_len','short','start','seed'), RandomClip: ('clip_len',),
+         CropVideo: ('size','crop'), PRPBatch: ('rates','recon_rate','clip_len','fake_gt'),
+         MotionAttention: ('attn','diff','norm','per_channel','time_interp','eps')}
 
 @patch(as_prop=True)
 def recipe(self:VideoDL):
@@ -278,157 +304,175 @@ def recipe(self:VideoDL):
     if self.made_by: return self.made_by
     said = {c: _tfm(self, c) for c in _says} | {MotionAttention: getattr(_tfm(self, PRPBatch), 'motion', None)}
     known = {k: getattr(said[c], k) for c,names in _says.items() if said[c] for k in names}
-    return get_recipe(paper, **known, redraw_valid=getattr(said[PlaybackRate], 'redraw', False), flip=getattr(_tfm(self, FlipVideo), 'p', 0.),
-                      fps=getattr(getattr(said[PlaybackRate], 'reader', None), 'fps', None))
+    rated,flip = said[PlaybackRate],getattr(_tfm(self, FlipVideo), 'p', 0.)
+    return get_recipe(paper, **known, redraw_valid=getattr(rated, 'redraw', False), flip=flip,
+                      fps=getattr(getattr(rated, 'reader', None), 'fps', None))
 
 # %% ../nbs/06_block.ipynb #848b050d
 class _VideosDataLoaders(DataLoaders):
     "DataLoaders that know which videos are usable"
     @classmethod
     def _usable(cls, files, rates, clip_len, size, manifest=None, cache=None, backend='pyav', yuv=False, fps=None):
-        "Those of `files` that have a clip, the `OpenVideo` that reads them, and their manifest. Raises `FileNotFoundError` if `cache` has none of them"
+        "Usable ones of `files`, the `OpenVideo` that reads them, and their manifest"
         if not files: return L(),VideoReader,None
         df = manifest_of(files, manifest)
         usable = set(usable_videos(df, rates, clip_len, fps))
         files = L(files).filter(lambda o: Path(os.path.abspath(o)) in usable)
         reader = OpenVideo(df, cache, size, backend, yuv, fps)
-        if files and cache is not None:
-            n = len(files.map(reader.cached).filter())
-            if not n: raise FileNotFoundError(f"{cache} has none of these {len(files)} videos at {size} in {'YUV' if yuv else 'RGB'}: fill it with prp-cache{' --yuv'*yuv}, or cache_videos")
-            print(f'{n} of {len(files)} videos are read from the cache')
+        if files and cache is not None: cls._say_cached(files, reader)
         return files,reader,df
 
     @staticmethod
-    def _name_unusable(valid, usable):
-        "Print those of `valid` that are not in `usable`"
-        gone = L(valid).filter(set(usable).__contains__, negate=True)
-        if gone: print(f'{len(gone)} videos to validate on cannot be used: {", ".join(map(printable, gone))}')
+    def _say_cached(files, reader):
+        "Print how many of `files` are cached. Raises `FileNotFoundError` if none is"
+        n,yuv = len(files.map(reader.cached).filter()),reader.yuv
+        if n: return print(f'{n} of {len(files)} videos are read from the cache')
+        raise FileNotFoundError(f"{reader.cache} has none of these {len(files)} videos at {reader.size} in "
+                                f"{'YUV' if yuv else 'RGB'}: fill it with prp-cache{' --yuv'*yuv}, or cache_videos")
 
-    def test_dl(self,
-        test_items, # Paths, as text too
-        *args, **kwargs
-    ):
-        "A DataLoader of other videos; what cannot be read is a row of NaN"
-        return super().test_dl(L(test_items).map(lambda o: Path(o) if isinstance(o, str) else o), *args, **kwargs)
+# %% ../nbs/06_block.ipynb #80d5b7e3
+@patch(cls_method=True)
+def _name_unusable(cls:_VideosDataLoaders, valid, usable):
+    "Print those of `valid` that are not in `usable`"
+    gone = L(valid).filter(set(usable).__contains__, negate=True)
+    if gone: print(f'{len(gone)} validation videos cannot be used: {", ".join(map(printable, gone))}')
 
-    @classmethod
-    def _checked(cls, dblock, items, bs, **kwargs):
-        n_train,n_valid = map(len, dblock.splitter(items)) if len(items) else (0,0)
-        if n_train<bs: raise ValueError(f'{n_train} videos to train on do not fill a batch of {bs}: give more videos, or a smaller bs')
-        if not n_valid: raise ValueError(f'no videos to validate on, out of {len(items)}')
-        dls = cls.from_dblock(dblock, items, bs=bs, **kwargs)
-        return cls(*dls.loaders, path=dls.path, device=dls.device)
+@patch(cls_method=True)
+def _checked(cls:_VideosDataLoaders, dblock, items, bs, n_frames=None, **kwargs):
+    "DataLoaders of `items`. Raises `ValueError` if too few of them train or validate"
+    n_train,n_valid = map(len, dblock.splitter(items)) if len(items) else (0,0)
+    if n_train<bs:
+        raise ValueError(f'{n_train} training videos do not fill a batch of {bs}: give more videos, or a smaller bs')
+    if not n_valid: raise ValueError(f'none of {len(items)} videos is left for validation')
+    dls = cls.from_dblock(dblock, items, bs=bs, **kwargs)
+    dls = cls(*dls.loaders, path=dls.path, device=dls.device)
+    if n_frames: dls.n_frames = n_frames
+    return dls
 
 # %% ../nbs/06_block.ipynb #5a453cfe
 class PRPDataLoaders(_VideosDataLoaders):
     "DataLoaders of (X, rate, G, M) from videos without labels"
     @classmethod
-    @delegates(prp_dblock, but=['reader'])
-    def from_files(cls,
-        files, # Paths of the videos
-        valid=None, # Paths of the videos to validate on; a share of `files` if None
-        valid_pct:float=.2, # Share of the videos to validate on, if nothing says which (the paper: 800 of 9,537)
-        by_group:bool=False, # Hold out whole groups (`video_group`)?
-        manifest=None, # Manifest of the files (`scan_videos`) or its path (default: in the user's cache folder)
-        cache=None, # Folder that `cache_videos` or `prp-cache` filled for this size (default: decode the files)
-        backend:str='pyav', # What decodes: pyav or torchcodec
-        path='.', # Where a `Learner` keeps its files
-        bs:int=None, # Items in a batch; the recipe's if None
-        num_workers:int=None, # Processes that read videos (default: as many as there are cores, up to 16)
-        device=None, # Device of the batches; fastai's choice if None
-        recipe=paper, # What the clips are: a `Recipe` or its name; the fields below change it
-        splitter=None, # Items -> (train, valid) numbers, in place of `valid` and `valid_pct`
-        **kwargs
-    ):
-        "From a list of paths; says which cannot be used, and leaves them out. Raises `ValueError` if nothing is left to train or to validate on"
-        o,kwargs = take_recipe(recipe, kwargs if bs is None else {**kwargs, 'bs':bs})
+    def _readable(cls, files, valid, o, manifest, cache, backend, yuv=False, read_size=None, **_):
+        "Usable ones of `files` and `valid`, how to open them, and their numbers of frames"
         files,valid,rates = L(files).map(Path),L(valid).map(Path),check_rates(o.rates, o.recon_rate)
-        if splitter and valid: raise ValueError('give valid or a splitter, not both')
         usable,reader,df = cls._usable(files+valid, rates[-1:] if o.short=='leave_out' else rates, o.clip_len,
-                                       kwargs.get('read_size') or frame_size(o.size), manifest, cache, backend, kwargs.get('yuv', False), o.fps)
+                                       read_size or frame_size(o.size), manifest, cache, backend, yuv, o.fps)
         cls._name_unusable(valid, usable)
         files,valid = (part.filter(set(usable).__contains__) for part in (files,valid))
-        if valid: splitter = IndexSplitter(range(len(files), len(files)+len(valid)))
-        splitter = splitter or (GroupSplitter if by_group else RandomSplitter)(valid_pct, seed=o.seed)
-        dblock = prp_dblock(o, splitter, reader, **kwargs)
-        dls = cls._checked(dblock, files+valid, path=path, bs=o.bs, num_workers=num_workers, device=device)
-        dls.n_frames = dict(zip(df.path, n_frames_at(df, o.fps)))
-        return dls
+        return files,valid,reader,{} if df is None else dict(zip(df.path, n_frames_at(df, o.fps)))
 
     @classmethod
     def _from_rows(cls, rows, path, **kwargs):
-        "From rows of `video_rows`; those to test on are no part of any batch"
+        "From rows of `video_rows`; test videos are in no batch"
         train,valid = (rows.path[rows.split==o].tolist() for o in ('train','valid'))
         return cls.from_files(train, **{'valid':valid or None, 'path':path, **kwargs})
 
-    @classmethod
-    @delegates(from_files)
-    def from_folder(cls,
-        path, # Folder; videos in folders below it count, those in `train`, `val` and `test` as these say
-        extensions=None, # Suffixes of videos; `video_extensions` if None
-        **kwargs
-    ):
-        "From the videos under `path` (see `folder_videos`). Raises `FileNotFoundError` if there are none"
-        return cls._from_rows(folder_videos(path, extensions), path, **kwargs)
+# %% ../nbs/06_block.ipynb #7d0798c2
+def _splitter(n, n_valid, valid_pct, by_group, seed):
+    "Splitter of `n` files followed by `n_valid` that validate, or of a share of them"
+    if n_valid: return IndexSplitter(range(n, n+n_valid))
+    return (GroupSplitter if by_group else RandomSplitter)(valid_pct, seed=seed)
 
-    @classmethod
-    @delegates(from_files)
-    def from_df(cls,
-        df, # A row a video
-        path='.', # Folder the paths are relative to
-        fn_col=0, # Column of the paths, name or number
-        valid_col=None, # Column that says which videos are to validate on, or the split of each (see `split_of`)
-        **kwargs
-    ):
-        "From a DataFrame of paths. Raises `ValueError` by row for what says nothing sensible"
-        rows = video_rows(df, path, fn_col, valid_col=valid_col)
-        if valid_col is not None: say_splits(rows.split, f'column {valid_col}')
-        return cls._from_rows(rows, path, **kwargs)
+# %% ../nbs/06_block.ipynb #6fa1c356
+@patch(cls_method=True)
+@delegates(prp_dblock, but=['reader'])
+def from_files(cls:PRPDataLoaders,
+    files, # Paths of the videos
+    valid=None, # Paths of the validation videos (default: a share of `files`)
+    valid_pct:float=.2, # Share of the videos to validate on, if nothing says which (the paper: 800 of 9,537)
+    by_group:bool=False, # Hold out whole groups (`video_group`)?
+    manifest=None, # Manifest of the files (`scan_videos`) or its path (default: in the user's cache folder)
+    cache=None, # Folder that `cache_videos` or `prp-cache` filled for this size (default: decode the files)
+    backend:str='pyav', # What decodes: pyav or torchcodec
+    path='.', # Where a `Learner` keeps its files
+    bs:int=None, # Items in a batch (default: the recipe's)
+    num_workers:int=None, # Processes that read videos (default: as many as there are cores, up to 16)
+    device=None, # Device of the batches (default: fastai's choice)
+    recipe=paper, # What the clips are: a `Recipe` or its name; the fields below change it
+    splitter=None, # Items -> (train, valid) indices, instead of `valid` and `valid_pct`
+    **kwargs
+):
+    "From a list of paths. Raises `ValueError` if too few train or validate"
+    if splitter and valid: raise ValueError('give valid or a splitter, not both')
+    o,kwargs = take_recipe(recipe, kwargs if bs is None else {**kwargs, 'bs':bs})
+    files,valid,reader,n_frames = cls._readable(files, valid, o, manifest, cache, backend, **kwargs)
+    splitter = splitter or _splitter(len(files), len(valid), valid_pct, by_group, o.seed)
+    return cls._checked(prp_dblock(o, splitter, reader, **kwargs), files+valid, path=path, bs=o.bs,
+                        num_workers=num_workers, device=device, n_frames=n_frames)
 
-    @classmethod
-    @delegates(from_df)
-    def from_csv(cls,
-        path, # Folder the paths are relative to
-        csv_fname='labels.csv', # File in that folder
-        header='infer', # Number of the row with the names of columns, or None; found out if 'infer'
-        delimiter:str=None, # Between cells; found out if None
-        **kwargs
-    ):
-        "From a table or list of paths (see `read_table`)"
-        return cls.from_df(read_table(Path(path)/csv_fname, delimiter, header), path=path, **kwargs)
+# %% ../nbs/06_block.ipynb #9a8f6072
+@patch(cls_method=True)
+@delegates(PRPDataLoaders.from_files)
+def from_folder(cls:PRPDataLoaders,
+    path, # Folder of videos, searched with its subfolders; `train`, `val` and `test` name a split
+    extensions=None, # Suffixes of videos; `video_extensions` if None
+    **kwargs
+):
+    "From the videos under `path` (`folder_videos`). Raises `FileNotFoundError` if there are none"
+    return cls._from_rows(folder_videos(path, extensions), path, **kwargs)
 
 # %% ../nbs/06_block.ipynb #43c0bba5
 def rate_chance(
     dls:DataLoaders, # From `PRPDataLoaders` or `prp_dblock`
-    files=None, # Paths of videos; those of validation if None
+    files=None, # Paths of videos (default: the validation videos)
 )->float: # 0..1
-    "Best rate accuracy that is possible from the lengths of videos alone (`length_chance`)"
+    "Best rate accuracy possible from video lengths alone (`length_chance`)"
     o,reader = dls.recipe,item_tfm(dls, PlaybackRate).reader
     def n_frames(path):
         if n:=getattr(dls, 'n_frames', {}).get(os.path.abspath(path)): return n
         with reader(path) as v: return len(v)
-    return length_chance([n_frames(p) for p in ifnone(files, dls.valid_ds.items)], o.rates, o.clip_len, 'feasible_rate' if o.short=='resample' else o.short)
+    lengths = [n_frames(p) for p in ifnone(files, dls.valid_ds.items)]
+    return length_chance(lengths, o.rates, o.clip_len, 'feasible_rate' if o.short=='resample' else o.short)
+
+# %% ../nbs/06_block.ipynb #ecfea1aa
+@patch(cls_method=True)
+@delegates(PRPDataLoaders.from_files)
+def from_df(cls:PRPDataLoaders,
+    df, # One row per video
+    path='.', # Folder that the paths are relative to
+    fn_col=0, # Column of the paths, name or number
+    valid_col=None, # Column with the validation flag, or the name of the split (`split_of`)
+    **kwargs
+):
+    "From a DataFrame of paths. Raises `ValueError`, with the row"
+    rows = video_rows(df, path, fn_col, valid_col=valid_col)
+    if valid_col is not None: say_splits(rows.split, f'column {valid_col}')
+    return cls._from_rows(rows, path, **kwargs)
+
+@patch(cls_method=True)
+@delegates(PRPDataLoaders.from_df)
+def from_csv(cls:PRPDataLoaders,
+    path, # Folder that the paths are relative to
+    csv_fname='labels.csv', # File in that folder
+    header='infer', # Number of the row with the names of columns, None for no such row, or 'infer'
+    delimiter:str=None, # Between cells; guessed if None
+    **kwargs
+):
+    "From a table or list of paths (`read_table`)"
+    return cls.from_df(read_table(Path(path)/csv_fname, delimiter, header), path=path, **kwargs)
 
 # %% ../nbs/06_block.ipynb #f8ed2495
 def video_dblock(
     clip_len:int=16, # l: frames in a clip
     size:int=112, # Side of the crop in pixels
-    flip:float=0., # Probability to mirror a training item
-    vocab:list=None, # Names of the classes; those found in training where None
-    splitter=None, # Items -> (train, valid) numbers; random 80/20 where None
+    flip:float=0., # Probability of mirroring a training item
+    vocab:list=None, # Names of the classes (default: those found in training)
+    splitter=None, # Items -> (train, valid) indices (default: a random 80/20 split)
     get_y=parent_label, # Path -> label
-    multi:bool=False, # Several labels for each video?
-    reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
+    multi:bool=False, # Several labels per video?
+    reader=VideoReader, # Opens a path; `OpenVideo` looks into a cache and a manifest first
     item_tfms=None, # Transforms of an item, after ours
     batch_tfms=None, # Transforms of a batch, beside ours
     **kwargs # Passed to `DataBlock`
 )->DataBlock: # Of paths
-    "The `DataBlock` of recognition: path -> (clip (3,l,size,size), class)"
+    "`DataBlock` of recognition: path -> (clip (3,l,size,size), class)"
     o = get_recipe(paper, rates=(1,), clip_len=clip_len, size=size, flip=flip)
     ours = [RandomClip(clip_len, frame_size(size), reader), CropVideo(size), *_flips(flip)]
     labels = (MultiCategoryBlock if multi else CategoryBlock)(vocab=vocab)
-    return DataBlock(**{'blocks':(VideoBlock(o), labels), 'dl_type':VideoDL, **kwargs}, splitter=splitter or RandomSplitter(), get_y=get_y,
-                     item_tfms=[*ours, *L(item_tfms)], batch_tfms=[IntToFloatTensor(), *L(batch_tfms)])
+    return DataBlock(**{'blocks':(VideoBlock(o), labels), 'dl_type':VideoDL, **kwargs}, get_y=get_y,
+                     splitter=splitter or RandomSplitter(), item_tfms=[*ours, *L(item_tfms)],
+                     batch_tfms=[IntToFloatTensor(), *L(batch_tfms)])
 
 # %% ../nbs/06_block.ipynb #eb5bcd85
 class _LabelOf(Transform):
@@ -438,130 +482,175 @@ class _LabelOf(Transform):
         self.labels = labels
     def encodes(self, o): return self.labels[str(o)]
 
-def _rows_of(df):
-    "Official lists as `video_rows` gives rows"
-    return df.assign(path=df.path.map(Path), split=np.where(df.is_test, 'test', 'train'))
-
-def _split_by(groups, valid_pct, seed, items): return _hold_out(groups, valid_pct, seed)
+def _classes(rows, test):
+    "Classes, and whether a video may have several. Raises `ValueError` if nothing can be learned"
+    multi = any(map(is_listy, [*rows.label, *test.label]))
+    vocab = sorted(set(rows.label.explode().dropna() if multi else rows.label))
+    if len(rows) and len(vocab)<2-multi: raise ValueError(f'one class, {first(vocab)!r}, leaves nothing to tell apart')
+    for o in test.itertuples() if vocab else ():
+        if not set(o.label if multi else [o.label])<=set(vocab):
+            raise ValueError(f'{o.path} is a test video, but its class {o.label!r} has no training videos')
+    return vocab,multi
 
 # %% ../nbs/06_block.ipynb #89f5effe
 class VideoDataLoaders(_VideosDataLoaders):
-    "DataLoaders of (clip, class); `test_df` has `path` and `label` of the videos to test on, which are those of validation where no others are named"
+    "DataLoaders of (clip, class); `test_df` lists the test videos"
     @classmethod
-    @delegates(video_dblock, but=['vocab','splitter','get_y','multi','reader'])
-    def _from_rows(cls,
-        rows, # Of `video_rows`
-        path='.', # Where a `Learner` keeps its files
-        draw:bool=True, # Draw the videos to validate on, if no row is one of them?
-        valid_pct:float=.2, # Share of the videos to train on that validates, where no column says which
-        by_group:bool=False, # Hold out whole groups?
-        manifest=None, # Manifest of the files (see `scan_videos`), or where to keep it; in the user's cache folder where None
-        cache=None, # Folder that `cache_videos` filled for this size; videos that are not in it are decoded
-        backend:str='pyav', # What decodes: 'pyav' or 'torchcodec'
-        fps:float=None, # Frames per second that all videos are read at, by their times; as they are if None
-        bs:int=8, # Items in a batch
-        num_workers:int=None, # Worker processes; fastai's choice where None
-        device=None, # Device of the batches; fastai's choice where None
-        seed:int=42, # Of the split
-        splitter=None, # Items -> (train, valid) numbers, in place of `valid_pct`
-        **kwargs
-    ):
-        usable,reader,_ = cls._usable(rows.path.tolist(), (1,), kwargs.get('clip_len', 16), frame_size(kwargs.get('size', 112)), manifest, cache, backend, fps=fps)
-        cls._name_unusable(rows.path[rows.split=='valid'].tolist(), usable)
-        ok,multi = rows.path.isin(set(usable)),any(map(is_listy, rows.label))
-        for o in rows.path[~ok & (rows.split=='test')]: raise ValueError(f'{o} is to test on and cannot be used')
-        test,rows = rows[rows.split=='test'],rows[ok & (rows.split!='test')]
-        vocab = sorted(set(rows.label.explode().dropna() if multi else rows.label))
-        if len(rows) and len(vocab)<2-multi: raise ValueError(f'one class, {first(vocab)!r}, leaves nothing to tell apart')
-        for o in test.itertuples() if vocab else ():
-            if not set(o.label if multi else [o.label])<=set(vocab): raise ValueError(f'{o.path} is to test on, and there are no videos of its class {o.label!r} to train on')
-        if splitter and (rows.split=='valid').any(): raise ValueError('give the videos to validate on or a splitter, not both')
-        if splitter: split = splitter
-        elif not draw or (rows.split=='valid').any(): split = IndexSplitter(np.flatnonzero(rows.split=='valid'))
-        else: split = partial(_split_by, L(rows.group.tolist()), valid_pct, seed) if by_group else RandomSplitter(valid_pct, seed=seed)
-        labels = {str(o.path): o.label for o in pd.concat([rows,test]).itertuples()}
-        dblock = video_dblock(vocab=vocab, splitter=split, get_y=_LabelOf(labels), multi=multi, reader=reader, **kwargs)
-        dls = cls._checked(dblock, L(rows.path.tolist()), path=path, bs=bs, num_workers=num_workers, device=device)
-        dls.test_df = (test if len(test) else rows.iloc[dls.valid_ds.splits[1]])[['path','label']].reset_index(drop=True)
+    def _labelled(cls, rows, test, splitter, reader, path, kwargs, **loaders):
+        "DataLoaders of usable `rows`; those of `test` are in `test_df`"
+        vocab,multi = _classes(rows, test)
+        labels = _LabelOf({str(o.path): o.label for o in pd.concat([rows,test]).itertuples()})
+        dblock = video_dblock(vocab=vocab, splitter=splitter, get_y=labels, multi=multi, reader=reader, **kwargs)
+        dls = cls._checked(dblock, L(rows.path.tolist()), path=path, **loaders)
+        listed = test if len(test) else rows.iloc[dls.valid_ds.splits[1]]
+        dls.test_df = listed[['path','label']].reset_index(drop=True)
         return dls
 
     @classmethod
-    @delegates(_from_rows, but=['rows','draw'])
-    def from_df(cls,
-        df, # A row a video
-        path='.', # Folder the paths are relative to
-        fn_col=0, # Column of the paths, name or number
-        label_col=1, # Column of the labels
-        valid_col=None, # Column that says which videos are to validate on, or the split of each (see `split_of`)
-        test_col=None, # Column that says which videos are to test on
-        group_col=None, # Column of the groups for `by_group`; `video_group` of the path where None
-        label_delim:str=None, # What separates several labels of a video
-        **kwargs
-    ):
-        "From a DataFrame of paths and labels; leaves out videos to train on that cannot be used, and says which. Raises `ValueError` where labels are missing, or one class is left, or a video to test on cannot be used"
-        rows = video_rows(df, path, fn_col, label_col, valid_col, test_col, group_col, label_delim)
-        if (valid_col,test_col)!=(None,None): say_splits(rows.split, f'column {" and ".join(str(o) for o in (valid_col,test_col) if o is not None)}')
-        return cls._from_rows(rows, path, valid_col is None or test_col is None and (rows.split=='test').any(), **kwargs)
+    def _parts(cls, rows, usable):
+        "Usable rows to train and validate on, and those to test on. Raises `ValueError` for an unusable test video"
+        cls._name_unusable(rows.path[rows.split=='valid'].tolist(), usable)
+        ok,is_test = rows.path.isin(set(usable)),rows.split=='test'
+        for o in rows.path[~ok & is_test]: raise ValueError(f'{o} is a test video and cannot be used')
+        return rows[ok & ~is_test],rows[is_test]
 
-    @classmethod
-    @delegates(from_df)
-    def from_csv(cls,
-        path, # Folder the paths are relative to
-        csv_fname='labels.csv', # File in that folder
-        header='infer', # Number of the row with the names of columns, or None; found out if 'infer'
-        delimiter:str=None, # Between cells; found out if None
-        **kwargs
-    ):
-        "From a table or list of paths and labels (see `read_table`)"
-        return cls.from_df(read_table(Path(path)/csv_fname, delimiter, header), path=path, **kwargs)
+# %% ../nbs/06_block.ipynb #6140bc99
+def _split_by(groups, valid_pct, seed, items): return _hold_out(groups, valid_pct, seed)
 
-    @classmethod
-    @delegates(_from_rows, but=['rows','draw'])
-    def from_folder(cls,
-        path, # Folder with a folder of videos for each class, or with `train`, `val` and `test` that have them
-        extensions=None, # Suffixes of videos; `video_extensions` if None
-        **kwargs
-    ):
-        "From a folder for each class, also under `train`, `val` and `test` (see `folder_videos`)"
-        rows = folder_videos(path, extensions)
-        for o in rows.path[rows.label.isna()]: raise ValueError(f'{o} is in no folder of a class')
-        return cls._from_rows(rows.assign(group=rows.path.map(video_group)), path, **kwargs)
+def _split_rows(rows, splitter, draw, valid_pct, by_group, seed):
+    "Splitter of `rows`: the one that is given, their validation rows, or a draw"
+    named = rows.split=='valid'
+    if splitter and named.any(): raise ValueError('give validation videos or a splitter, not both')
+    if splitter: return splitter
+    if named.any() or not draw: return IndexSplitter(np.flatnonzero(named))
+    if by_group: return partial(_split_by, L(rows.group.tolist()), valid_pct, seed)
+    return RandomSplitter(valid_pct, seed=seed)
 
-    @classmethod
-    @delegates(_from_rows, but=['rows','draw'])
-    def from_ucf101(cls,
-        path, # Folder with UCF101, or with another dataset in its shape (see `read_ucf101`)
-        split:int=1, # Official split: 1, 2 or 3
-        allow_missing:bool=False, # Go on with the videos that are there, where some are missing?
-        valid_pct:float=800/9537, # Share of the training list that validates (section 4.1)
-        **kwargs
-    ):
-        "From the official lists of UCF101: part of the training list validates, the test list is in `test_df`"
-        return cls._from_rows(_rows_of(read_ucf101(path, split, allow_missing)), valid_pct=valid_pct, **kwargs)
+# %% ../nbs/06_block.ipynb #9f2e1483
+@patch(cls_method=True)
+@delegates(video_dblock, but=['vocab','splitter','get_y','multi','reader'])
+def _from_rows(cls:VideoDataLoaders,
+    rows, # Of `video_rows`
+    path='.', # Where a `Learner` keeps its files
+    draw:bool=True, # Draw validation videos if no row names one?
+    valid_pct:float=.2, # Share of the training videos to validate on, if nothing says which
+    by_group:bool=False, # Hold out whole groups (`video_group`)?
+    manifest=None, # Manifest of the files (`scan_videos`) or its path (default: in the user's cache folder)
+    cache=None, # Folder that `cache_videos` filled for this size; other videos are decoded
+    backend:str='pyav', # What decodes: 'pyav' or 'torchcodec'
+    fps:float=None, # Frames per second that all videos are read at, by their times (default: as they are)
+    bs:int=8, # Items in a batch
+    num_workers:int=None, # Processes that read videos (default: as many as there are cores, up to 16)
+    device=None, # Device of the batches (default: fastai's choice)
+    seed:int=42, # Of the split
+    splitter=None, # Items -> (train, valid) indices, instead of `valid_pct`
+    **kwargs
+):
+    usable,reader,_ = cls._usable(rows.path.tolist(), (1,), kwargs.get('clip_len', 16),
+                                  frame_size(kwargs.get('size', 112)), manifest, cache, backend, fps=fps)
+    rows,test = cls._parts(rows, usable)
+    splitter = _split_rows(rows, splitter, draw, valid_pct, by_group, seed)
+    return cls._labelled(rows, test, splitter, reader, path, kwargs, bs=bs, num_workers=num_workers, device=device)
 
-    @classmethod
-    @delegates(_from_rows, but=['rows','draw'])
-    def from_hmdb51(cls,
-        path, # Folder with HMDB51 (see `read_hmdb51`)
-        split:int=1, # Official split: 1, 2 or 3
-        allow_missing:bool=False, # Go on with the videos that are there, where some are missing?
-        valid_pct:float=400/3570, # Share of the training lists that validates (the authors' code)
-        **kwargs
-    ):
-        "From the official lists of HMDB51: part of the training lists validates, the test lists are in `test_df`"
-        return cls._from_rows(_rows_of(read_hmdb51(path, split, allow_missing)), valid_pct=valid_pct, **kwargs)
+# %% ../nbs/06_block.ipynb #89a90a1f
+def _rows_of(df):
+    "Official lists in the form of `video_rows`"
+    return df.assign(path=df.path.map(Path), split=np.where(df.is_test, 'test', 'train'))
+
+@patch(cls_method=True)
+@delegates(VideoDataLoaders._from_rows, but=['rows','draw'])
+def from_ucf101(cls:VideoDataLoaders,
+    path, # Folder with UCF101, or with another dataset in its layout (`read_ucf101`)
+    split:int=1, # Official split: 1, 2 or 3
+    allow_missing:bool=False, # Leave out missing videos instead of raising an error?
+    valid_pct:float=800/9537, # Share of the training list that validates (section 4.1)
+    **kwargs
+):
+    "From the official lists of UCF101; the test list is in `test_df`"
+    return cls._from_rows(_rows_of(read_ucf101(path, split, allow_missing)), valid_pct=valid_pct, **kwargs)
+
+# %% ../nbs/06_block.ipynb #20c39ed6
+@patch(cls_method=True)
+@delegates(VideoDataLoaders._from_rows, but=['rows','draw'])
+def from_hmdb51(cls:VideoDataLoaders,
+    path, # Folder with HMDB51 (`read_hmdb51`)
+    split:int=1, # Official split: 1, 2 or 3
+    allow_missing:bool=False, # Leave out missing videos instead of raising an error?
+    valid_pct:float=400/3570, # Share of the training lists that validates (the authors' code)
+    **kwargs
+):
+    "From the official lists of HMDB51; the test lists are in `test_df`"
+    return cls._from_rows(_rows_of(read_hmdb51(path, split, allow_missing)), valid_pct=valid_pct, **kwargs)
 
 # %% ../nbs/06_block.ipynb #511d3f71
 @dispatch
 def show_batch(x:TensorVideo, y:TensorCategory, samples, ctxs=None, max_n=9, n_frames=10, **kwargs):
-    "A strip an item: clip and class"
+    "One strip per item: clip and class"
     return show_strips([[o[0]] for o in samples[:max_n]], [[o[1]] for o in samples], n_frames, 10)
 
 @dispatch
 def show_results(x:TensorVideo, y:TensorCategory, samples, outs, ctxs=None, max_n=9, n_frames=10, **kwargs):
-    "A strip an item: clip, class and what it was taken for"
-    titles = [[f'{o[1]}, told {out[0]}'] for o,out in zip(samples, outs)]
-    return show_strips([[o[0]] for o in samples[:max_n]], titles, n_frames, 10, ['tab:blue' if o[1]==out[0] else 'tab:orange' for o,out in zip(samples, outs)])
+    "One strip per item: clip, class and predicted class"
+    titles = [[f'{o[1]}, predicted {out[0]}'] for o,out in zip(samples, outs)]
+    colors = ['tab:blue' if o[1]==out[0] else 'tab:orange' for o,out in zip(samples, outs)]
+    return show_strips([[o[0]] for o in samples[:max_n]], titles, n_frames, 10, colors)
+
+# %% ../nbs/06_block.ipynb #19b0365e
+@patch(cls_method=True)
+@delegates(VideoDataLoaders._from_rows, but=['rows','draw'])
+def from_folder(cls:VideoDataLoaders,
+    path, # Folder with one folder of videos per class, or with `train`, `val` and `test` that have them
+    extensions=None, # Suffixes of videos; `video_extensions` if None
+    **kwargs
+):
+    "From one folder per class (`folder_videos`)"
+    rows = folder_videos(path, extensions)
+    for o in rows.path[rows.label.isna()]: raise ValueError(f'{o} is in no folder of a class')
+    return cls._from_rows(rows.assign(group=rows.path.map(video_group)), path, **kwargs)
+
+# %% ../nbs/06_block.ipynb #12491739
+@patch(cls_method=True)
+@delegates(VideoDataLoaders._from_rows, but=['rows','draw'])
+def from_df(cls:VideoDataLoaders,
+    df, # One row per video
+    path='.', # Folder that the paths are relative to
+    fn_col=0, # Column of the paths, name or number
+    label_col=1, # Column of the labels
+    valid_col=None, # Column with the validation flag, or the name of the split (`split_of`)
+    test_col=None, # Column with the test flag
+    group_col=None, # Column of the groups for `by_group`; `video_group` of the path if None
+    label_delim:str=None, # Separator of several labels of a video
+    **kwargs
+):
+    "From a DataFrame. Raises `ValueError` for missing labels, a single class, unusable test videos"
+    rows = video_rows(df, path, fn_col, label_col, valid_col, test_col, group_col, label_delim)
+    flags = [str(o) for o in (valid_col,test_col) if o is not None]
+    if flags: say_splits(rows.split, f'column {" and ".join(flags)}')
+    draw = valid_col is None or test_col is None and (rows.split=='test').any()
+    return cls._from_rows(rows, path, draw, **kwargs)
+
+# %% ../nbs/06_block.ipynb #4fcac1ed
+@patch(cls_method=True)
+@delegates(VideoDataLoaders.from_df)
+def from_csv(cls:VideoDataLoaders,
+    path, # Folder that the paths are relative to
+    csv_fname='labels.csv', # File in that folder
+    header='infer', # Number of the row with the names of columns, None for no such row, or 'infer'
+    delimiter:str=None, # Between cells; guessed if None
+    **kwargs
+):
+    "From a table or list of paths and labels (`read_table`)"
+    return cls.from_df(read_table(Path(path)/csv_fname, delimiter, header), path=path, **kwargs)
+
+# %% ../nbs/06_block.ipynb #3c1a2e6f
+@patch
+def test_dl(self:PRPDataLoaders|VideoDataLoaders,
+    test_items, # Paths
+    *args, **kwargs
+):
+    "`DataLoader` of other videos"
+    items = L(test_items).map(lambda o: Path(o) if isinstance(o, str) else o)
+    return DataLoaders.test_dl(self, items, *args, **kwargs)
 
 # %% ../nbs/06_block.ipynb #f4285908
 class _ClipsDL(DataLoader):
@@ -570,8 +659,9 @@ class _ClipsDL(DataLoader):
         with self.reader(self.dataset[i]) as v:
             try: starts = self.starts(len(v))
             except ValueError as e: raise VideoError(self.dataset[i], e) from e
-            frames = v.frames(torch.cat([dilated_idxs(self.s, self.clip_len, o) for o in starts]), frame_size(self.size))
-        clips = CropVideo(self.size)((frames.as_subclass(Tensor),), split_idx=1)[0]
+            idxs = torch.cat([dilated_idxs(self.s, self.clip_len, o) for o in starts])
+            frames = v.frames(idxs, frame_size(self.size)).as_subclass(Tensor)
+        clips = CropVideo(self.size)((frames,), split_idx=1)[0]
         return clips.unflatten(1, (len(starts), self.clip_len)).transpose(0, 1), i
 
     def create_batches(self, samps):
@@ -582,22 +672,26 @@ class _ClipsDL(DataLoader):
         if isinstance(b, VideoError): raise b
         return b[0].float().div_(255), b[1]
 
+# %% ../nbs/06_block.ipynb #04a83da2
 def clips_loader(
     files, # Paths of the videos
-    n_clips:int=10, # Clips of each, evenly spaced
+    n_clips:int=10, # Clips per video, evenly spaced
     s:int=1, # Sampling interval
     clip_len:int=16, # Frames in a clip
     size:int=112, # Side of the centre crop in pixels
     bs:int=8, # Videos in a batch
-    num_workers:int=None, # Worker processes; fastai's choice where None
-    device=None, # Device of the batches; fastai's choice where None
-    starts=None, # Number of frames -> starts of the clips; `linspace_starts` where None
-    reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
-)->DataLoader: # Batches of clips (bs,n_clips,3,clip_len,size,size), float in 0..1, and the videos' numbers in `files`, (bs,)
-    "Clips of `files`, in order, none left out. Raises `FileNotFoundError` where some are missing; while it runs, `VideoError` for the first that cannot be read or is too short"
+    num_workers:int=None, # Processes that read videos (default: as many as there are cores, up to 16)
+    device=None, # Device of the batches (default: fastai's choice)
+    starts=None, # Number of frames -> starts of the clips (default: `linspace_starts`)
+    reader=VideoReader, # Opens a path; `OpenVideo` looks into a cache and a manifest first
+)->DataLoader: # Batches of clips (bs,n_clips,3,clip_len,size,size), float in 0..1, and indices in `files`, (bs,)
+    "Clips of all `files`, in order. Raises `FileNotFoundError`, and later `VideoError`"
     files = L(files).map(Path)
-    if not files: raise ValueError('no videos to take clips of')
-    if missing:=files.filter(lambda o: not o.exists()): raise FileNotFoundError(f'{len(missing)} of {len(files)} videos are missing, the first is {missing[0]}')
-    dl = _ClipsDL(files, bs=bs, num_workers=ifnone(num_workers, min(16, defaults.cpus)), device=ifnone(device, default_device()))
-    dl.starts,dl.s,dl.clip_len,dl.size,dl.reader = starts or partial(linspace_starts, n_clips=n_clips, s=s, l=clip_len),s,clip_len,size,reader
+    if not files: raise ValueError('there are no videos to take clips from')
+    if missing:=files.filter(lambda o: not o.exists()):
+        raise FileNotFoundError(f'{len(missing)} of {len(files)} videos are missing, the first is {missing[0]}')
+    dl = _ClipsDL(files, bs=bs, num_workers=ifnone(num_workers, min(16, defaults.cpus)),
+                  device=ifnone(device, default_device()))
+    dl.starts = starts or partial(linspace_starts, n_clips=n_clips, s=s, l=clip_len)
+    dl.s,dl.clip_len,dl.size,dl.reader = s,clip_len,size,reader
     return dl

@@ -104,7 +104,7 @@ def test_a_short_video_is_resampled_in_training_alone(labelled):
 
 def test_videos_to_validate_on_that_are_left_out_are_named(labelled, asked, capsys):
     PRPDataLoaders.from_files(get_video_files(labelled/'b'), valid=asked, rates=(1,2), **small)
-    assert '2 videos to validate on cannot be used: ' + f'{asked[1]}, {asked[3]}' in capsys.readouterr().out
+    assert '2 validation videos cannot be used: ' + f'{asked[1]}, {asked[3]}' in capsys.readouterr().out
 
 def test_text_is_a_path(labelled):
     dls = frame_dls(labelled)

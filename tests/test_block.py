@@ -134,14 +134,14 @@ def test_names_with_brackets(tmp_path):
 
 @pytest.mark.parametrize('kwargs,says', [
     (dict(rates=(1,3)), 'powers of two'), (dict(rates=()), 'powers of two'), (dict(rates=(4,2)), 'ascending'), (dict(rates=(1,32)), '1 to 16'),
-    (dict(recon_rate=8), 'recon_rate must be 1, 2 or 4'), (dict(bs=64), 'do not fill a batch of 64'), (dict(yuv=True, backend='torchcodec'), "read by 'pyav'"), (dict(yuv=True, size=25), 'even size, got 25'), (dict(read_size=(240,)), 'read_size is .height, width., got .240,.'), (dict(valid_pct=0.), 'no videos to validate on')])
+    (dict(recon_rate=8), 'recon_rate must be 1, 2 or 4'), (dict(bs=64), 'do not fill a batch of 64'), (dict(yuv=True, backend='torchcodec'), "read by 'pyav'"), (dict(yuv=True, size=25), 'even size, got 25'), (dict(read_size=(240,)), 'read_size is .height, width., got .240,.'), (dict(valid_pct=0.), 'is left for validation')])
 def test_settings_that_cannot_work(video_folder, kwargs, says):
     with pytest.raises(ValueError, match=says): PRPDataLoaders.from_folder(video_folder, **{**small, **kwargs})
 
 def test_nothing_to_train_on(tmp_path):
     with pytest.raises(FileNotFoundError, match='no video files under'): PRPDataLoaders.from_folder(tmp_path)
     with pytest.raises(FileNotFoundError, match='is not a folder'): PRPDataLoaders.from_folder(tmp_path/'none')
-    with pytest.raises(ValueError, match='0 videos to train on'): PRPDataLoaders.from_df(pd.DataFrame(dict(fname=[])))
+    with pytest.raises(ValueError, match='0 training videos'): PRPDataLoaders.from_df(pd.DataFrame(dict(fname=[])))
 
 def test_one_rate_leaves_nothing_to_tell(video_folder):
     dls = PRPDataLoaders.from_folder(video_folder, **small, rates=(2,))

@@ -463,7 +463,7 @@ def test_dataloaders_at_one_rate(rates, capsys):
     assert set(dls.n_frames.values())=={100} and len(dls.train_ds)+len(dls.valid_ds)==9
     for b in dls.train: assert b[0].shape[1:]==(3,16,28,28)
     assert 'frames per second' not in capsys.readouterr().out
-    with pytest.raises(ValueError, match='0 videos to train on'):
+    with pytest.raises(ValueError, match='0 training videos'):
         PRPDataLoaders.from_folder(rates, fps=3, rates=(1,), size=28, bs=2, num_workers=0)
     df = pd.DataFrame({'path': [str(o) for o in get_video_files(rates)], 'label': ['a','b','c']*3})
     dls = VideoDataLoaders.from_df(df, fps=25, size=28, bs=2, num_workers=0)

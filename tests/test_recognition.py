@@ -191,8 +191,8 @@ def test_three_splits():
     assert table.loc['mean','accuracy']==pytest.approx(.5) and table.seen.tolist()==pytest.approx([0,1,1,2/3])
 
 @pytest.mark.parametrize('change,kwargs,says', [
-    (dict(label='a'), {}, "one class, 'a'"), (dict(label=None), {}, 'has no label'), (dict(is_test=True), {}, '0 videos to train on'),
-    (dict(label=['a','b']*5+['a','c']), dict(test_col='is_test'), "no videos of its class 'c' to train on"),
+    (dict(label='a'), {}, "one class, 'a'"), (dict(label=None), {}, 'has no label'), (dict(is_test=True), {}, '0 training videos'),
+    (dict(label=['a','b']*5+['a','c']), dict(test_col='is_test'), "its class 'c' has no training videos"),
     ({}, dict(bs=64), 'do not fill a batch of 64'), (dict(path='gone.mp4'), {}, 'gone.mp4')])
 def test_what_cannot_be_learned_is_said_first(two_classes, change, kwargs, says):
     path,df = two_classes
@@ -214,7 +214,7 @@ def test_a_broken_video_to_test_on_is_named(two_classes, tmp_path):
     path,df = two_classes
     shutil.copytree(path, tmp_path/'all')
     (tmp_path/'all'/df.path[11]).write_bytes(b'no video')
-    with pytest.raises(ValueError, match='v_bright_g05_c01.mp4 is to test on and cannot be used'): VideoDataLoaders.from_df(df, tmp_path/'all', test_col='is_test', **tiny)
+    with pytest.raises(ValueError, match='v_bright_g05_c01.mp4 is a test video and cannot be used'): VideoDataLoaders.from_df(df, tmp_path/'all', test_col='is_test', **tiny)
     dls = VideoDataLoaders.from_df(df[~df.is_test].reset_index(drop=True), tmp_path/'all', **tiny)
     Path(dls.train_ds.items[0]).write_bytes(b'gone bad since')
     for b in dls.train: assert len(b[0])==2
