@@ -23,6 +23,7 @@ from .distributed import *
 from .weights import *
 from .baselines import *
 from .recognition import *
+from .saved import *
 from .retrieval import *
 from .architecture import *
 from .interpret import *
