@@ -2,6 +2,7 @@
 import copy,json,subprocess,sys
 import pytest,torch
 from safetensors.torch import load_file,save_file
+from torchvision.transforms import v2
 from prp_fastai.all import *
 from prp_fastai import saved as module
 
