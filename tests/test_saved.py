@@ -1,5 +1,5 @@
 "Whole models in one file: what comes back predicts as what went in"
-import copy,json,subprocess,sys
+import json,shutil,subprocess,sys,types
 import pytest,torch
 from safetensors.torch import load_file,save_file
 from torchvision.transforms import v2
@@ -168,3 +168,66 @@ def test_nothing_is_unpickled(table, tmp_path):
     torch.save({'a': Evil()}, tmp_path/'evil.safetensors')
     with pytest.raises(Exception, match='(?i)header'): load_model(tmp_path/'evil.safetensors')
     assert not (tmp_path/'was_here').exists()
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    "A folder that stands in for the hub; `calls` says what was asked of it"
+    huggingface_hub,root,calls = pytest.importorskip('huggingface_hub'),tmp_path/'hub',[]
+    class HfApi:
+        def create_repo(self, repo_id, private, exist_ok):
+            calls.append((repo_id, private, exist_ok))
+            (root/repo_id).mkdir(parents=True, exist_ok=True)
+        def upload_folder(self, repo_id, folder_path):
+            shutil.copytree(folder_path, root/repo_id, dirs_exist_ok=True)
+            return f'https://hub/{repo_id}/commit/1'
+    monkeypatch.setattr(huggingface_hub, 'HfApi', HfApi)
+    monkeypatch.setattr(huggingface_hub, 'hf_hub_download', lambda repo_id, filename, revision=None: str(root/repo_id/filename))
+    return types.SimpleNamespace(root=root, calls=calls)
+
+def test_a_classifier_travels_by_the_hub(table, hub):
+    learn = classifier(table)
+    assert to_hub(learn, 'me/ab', private=True, license='mit')=='https://hub/me/ab/commit/1' and hub.calls==[('me/ab',True,True)]
+    assert sorted(o.name for o in (hub.root/'me/ab').iterdir())==['README.md','model.safetensors']
+    said = subprocess.run([sys.executable, '-c', f"""
+import huggingface_hub
+huggingface_hub.hf_hub_download = lambda repo_id, filename, revision=None: {str(hub.root)!r}+f'/{{repo_id}}/{{filename}}'
+from prp_fastai.all import *
+learn = from_hub('me/ab')
+with learn.no_bar(): label,_,probs = learn.predict({str(table.path[0])!r})
+print(label, probs.numpy().tobytes().hex())"""], capture_output=True, text=True, check=True).stdout.split()
+    label,_,probs = predicted(learn, table.path[0])
+    assert said[-2:]==[label, probs.numpy().tobytes().hex()]
+
+def test_rate_models_and_encoders_travel_by_the_hub(video_folder, hub, tmp_path):
+    learn = prp_learner(PRPDataLoaders.from_folder(video_folder, size=32, bs=4, num_workers=0), 'c3d', width=.05)
+    x = torch.rand(1,3,16,32,32)
+    to_hub(learn, 'me/prp')
+    for a,b in zip(from_hub('me/prp').model(x), learn.model.eval()(x), strict=True): assert torch.equal(a, b)
+    for source in (from_hub('me/prp').model.encoder, learn.save_encoder(tmp_path/'e.safetensors')):
+        to_hub(source, 'me/encoder')
+        assert torch.equal(from_hub('me/encoder')(x), learn.model.encoder(x))
+    save_file({'a': torch.ones(1)}, hub.root/'me/prp/other.safetensors')
+    with pytest.raises(ValueError, match='does not say'): from_hub('me/prp', 'other.safetensors')
+    with pytest.raises(ValueError, match='does not say'): to_hub(hub.root/'me/prp/other.safetensors', 'me/other')
+    assert not (hub.root/'me/other').exists()
+
+def test_a_page_says_what_the_card_says(table, video_folder, hub, tmp_path):
+    from huggingface_hub import ModelCard
+    markdown = pytest.importorskip('markdown_it').MarkdownIt().enable('table')
+    to_hub(classifier(table, 'r3d', fps=12.), 'me/ab', license='mit')
+    page = ModelCard.load(hub.root/'me/ab/README.md')
+    assert page.data.license=='mit' and page.data.pipeline_tag=='video-classification' and {'video','r3d'}<=set(page.data.tags)
+    html = markdown.render(page.text)
+    for o in ('<h1>ab</h1>','<h2>2 classes</h2>','<li>a</li>',"from_hub('me/ab')",'<td>12.0</td>','<td>32×32, in the middle</td>','learned from 10 videos'):
+        assert o in html, o
+    learn = prp_learner(PRPDataLoaders.from_folder(video_folder, size=32, bs=4, num_workers=0), 'c3d', width=.05)
+    to_hub(learn, 'me/prp')
+    page = ModelCard.load(hub.root/'me/prp/README.md')
+    html = markdown.render(page.text)
+    assert page.data.license is None and page.data.pipeline_tag=='feature-extraction' and '<td>dpau</td>' in html and '<td>1, 2, 4, 8</td>' in html
+    own = save_model(nn.Conv3d(3,8,3), tmp_path/'own.safetensors', dict(clip_len=16, frame_size=(37,49), size=32, pixels='RGB in 0..1'))
+    assert "from_hub('me/own', arch=Conv3d)" in str(hub_card(own, 'me/own'))
+
+def test_the_hub_needs_its_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
+    with pytest.raises(ImportError, match='pip install huggingface_hub'): from_hub('me/prp')
