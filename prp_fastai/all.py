@@ -24,6 +24,7 @@ from .weights import *
 from .baselines import *
 from .recognition import *
 from .saved import *
+from .portable import *
 from .retrieval import *
 from .architecture import *
 from .interpret import *
