@@ -19,6 +19,7 @@ from .losses import *
 from .metrics import *
 from .callback import *
 from .speed import *
+from .card import *
 
 # %% ../nbs/23_learner.ipynb #d64f6f9b
 class _FusedSGD(Optimizer):
@@ -122,6 +123,7 @@ def prp_learner(
     learn = Learner(dls, model, loss_func, opt_func=_opt_func(o), lr=o.lr, splitter=splitter, metrics=[*ours, *L(metrics)], wd_bn_bias=True,
                     cbs=[StopAtNonFinite(), SkipUnread(), *speed_cbs(speed, dls.device), *L(cbs)], **others)
     learn.recipe = o
+    set_card(learn)
     return learn
 
 # %% ../nbs/23_learner.ipynb #f6426753

@@ -19,6 +19,7 @@ from .block import *
 from .models.encoders import *
 from .models.prp import *
 from .learner import *
+from .card import *
 from .weights import *
 from .recognition import *
 from safetensors import safe_open
@@ -64,15 +65,13 @@ def _classes_of(learn):
 # %% ../nbs/35_models.ipynb #bac28b44
 def model_card(
     learn:Learner, # From `video_learner` or `prp_learner`
-)->dict: # What JSON holds
+)->EncoderCard: # With `kind`, `version`, and a classifier's `classes`
     "What a model is, which clips it takes, and which videos it has learned from"
-    model,dls = get_model(learn.model),learn.dls
-    if not isinstance(model, (PRPModel,VideoClassifier)):
-        raise ValueError(f'a learner of video_learner or prp_learner can be saved, not one of {type(model).__name__}')
-    old = getattr(model.encoder, 'card', {})
-    own = dict(kind='prp', **learn.recipe.to_dict()) if isinstance(model, PRPModel) else dict(kind='classifier', **_classes_of(learn))
-    card = {**arch_of(model.encoder), **old, **own, **_clips_of(dls), 'version':__version__}
-    return {**card, 'seen': sorted({*old.get('seen', ()), *video_ids(dls.train_ds.items)})}
+    model = get_model(learn.model)
+    if not (isinstance(model, VideoClassifier) or isinstance(model, PRPModel) and hasattr(learn, 'recipe')):
+        raise ValueError(f'a learner made by video_learner or prp_learner can be saved, this is one of {type(model).__name__}')
+    own = dict(kind='prp') if isinstance(model, PRPModel) else dict(kind='classifier', **_classes_of(learn))
+    return EncoderCard({**arch_of(model.encoder), **encoder_card(learn), **own, **_clips_of(learn.dls), 'version':__version__})
 
 # %% ../nbs/35_models.ipynb #f586e05e
 def _write(state, card, fname):
@@ -94,7 +93,7 @@ def save_model(
     if rank_distrib(): return Path(fname)
     if isinstance(model, Learner): return _write(get_model(model.model).state_dict(), model_card(model), Path(fname))
     if isinstance(model, (PRPModel,VideoClassifier)): raise ValueError('give the learner: it knows the clips and the classes')
-    card = {**arch_of(model), **getattr(model, 'card', {}), **(card or {}), 'kind':'encoder', 'version':__version__}
+    card = {**arch_of(model), **card_of(model), **(card or {}), 'kind':'encoder', 'version':__version__}
     if missing:=[o for o in ('clip_len','frame_size','size','pixels') if o not in card]:
         raise ValueError(f'the card of the encoder lacks {", ".join(missing)}')
     return _write(model.state_dict(), card, Path(fname))
@@ -150,7 +149,7 @@ def load_model(
         res = _learners[kind](card, create_encoder(arch or card['arch'], card.get('width', 1.)), device)
         _fill(res.model, fname, card)
         encoder = res.model.to(device).eval().encoder
-    encoder.card = card
+    encoder.card = EncoderCard({k:v for k,v in card.items() if k not in ('kind','classes','multi','thresh')})
     return res
 
 def _fill(model, fname, card):

@@ -1,4 +1,4 @@
-"""From a file to a clip at a playback rate, with everything drawn once an item
+"""From a file to a clip at a playback rate, with one draw per item
 
 Docs: https://prp-fastai.github.io/prp_fastai/transforms.html.md"""
 
@@ -26,171 +26,193 @@ def item_rng(
     return random.Random(os.fsencode('/'.join((str(seed), *Path(path).parts[-2:]))))
 
 class RandItem(RandTransform, ItemTransform):
-    "A `RandTransform` that sees the whole item, and draws once for all of it"
+    "A `RandTransform` that draws once for the whole item"
+
+# %% ../nbs/05_transforms.ipynb #66db97d3
+def _one_of(name, value, *allowed):
+    if value not in allowed: raise ValueError(f'{name} must be one of {", ".join(allowed)}, got {value!r}')
 
 # %% ../nbs/05_transforms.ipynb #aeb80893
 class PlaybackRate(RandItem):
-    "File -> raw frames under a clip (3,s*l,h,w), `uint8`, or their luma and chroma, and the number of its rate (section 3.1). Raises `VideoError`"
+    "Path -> raw frames under a clip, and the index of its rate. Raises `VideoError`"
     split_idx,order = None,0
     def __init__(self,
         rates:tuple=(1,2,4,8), # S: the sampling intervals
         clip_len:int=16, # l: frames in a clip
         size:tuple=(128,171), # (height, width) that frames are scaled to
         seed:int=42, # Of the draws in validation
-        short:str='feasible_rate', # Where a video is too short for a rate: draw a rate that fits, 'resample' another video in training, 'loop' this one, or 'leave_out' (raise)
-        start:str='uniform', # Where clips start: 'uniform', or 'off_by_one' as the authors' code
-        redraw:bool=False, # Draw anew in validation too?
-        reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
+        short:str='feasible_rate', # If a video is too short: 'feasible_rate', 'resample', 'loop' or 'leave_out'
+        start:str='uniform', # Where clips start: 'uniform', or 'off_by_one' as in the authors' code
+        redraw:bool=False, # Draw again at each validation?
+        reader=VideoReader, # Opens a path; `OpenVideo` looks into a cache and a manifest first
         yuv:bool=False, # Read frames in YUV 4:2:0 (`VideoReader.planes`)?
-        read_size:tuple=None, # (height, width) that they are read at, where `PRPBatch` scales them; `size` where None
-        crop=None, # A `CropVideo` that chooses the window which is kept of all frames; all of them where None
+        read_size:tuple=None, # (height, width) that frames are read at if `PRPBatch` scales them (default: `size`)
+        crop=None, # `CropVideo` whose window alone is read (default: read whole frames)
     ):
         super().__init__()
-        if short not in ('feasible_rate','resample','loop','leave_out'): raise ValueError(f'short must be feasible_rate, resample, loop or leave_out, got {short!r}')
-        if start not in ('uniform','off_by_one'): raise ValueError(f'start must be uniform or off_by_one, got {start!r}')
-        self.rates,self.clip_len,self.size,self.seed,self.short,self.start,self.redraw,self.reader,self.yuv = rates,clip_len,size,seed,short,start,redraw,reader,yuv
-        self.read_size,self.crop = read_size or size,crop
-
+        _one_of('short', short, 'feasible_rate', 'resample', 'loop', 'leave_out')
+        _one_of('start', start, 'uniform', 'off_by_one')
+        read_size = read_size or size
+        store_attr()
     def before_call(self, b, split_idx):
-        self.do,self.idx,self.rng = True,split_idx,item_rng(b[0], self.seed) if split_idx and not self.redraw else random
-
+        self.do,self.idx,self.rng = True,split_idx,random if self.redraw or not split_idx else item_rng(b[0], self.seed)
     def __getstate__(self): return {k: v for k,v in vars(self).items() if k!='rng'}
+    def encodes(self, o): return self._read(*self._video(o[0]))
 
-    def draw(self, path, n):
-        "Rate and start of a clip in `path` of `n` frames"
-        rates = feasible_rates(n, self.rates, self.clip_len)
-        least = self.rates[-1 if self.short=='leave_out' else 0]
-        if least not in rates: raise VideoError(path, f'{n} frames are too few for a clip at rate {least}, which spans {span_len(least, self.clip_len)}')
-        s = self.rng.choice(rates)
-        return s,self.rng.randrange(n_starts(n, s, self.clip_len))
+# %% ../nbs/05_transforms.ipynb #4d73f648
+@patch
+def draw(self:PlaybackRate,
+    path, # Video, named in the error
+    n:int, # Frames in it
+    s:int=None, # Its rate, if that is drawn already
+)->tuple: # (rate, first frame)
+    "Draw the rate and the start of a clip. Raises `VideoError` if none fits"
+    late = self.start=='off_by_one'
+    starts = {o: n_starts(n-late, o, self.clip_len) for o in self.rates}
+    rates = [s] if s else self.rates if self.short=='loop' else [o for o in self.rates if starts[o]]
+    least = s or self.rates[-1 if self.short=='leave_out' else 0]
+    if least not in rates:
+        needs = span_len(least, self.clip_len)
+        raise VideoError(path, f'{n} frames are too few for a clip at rate {least}, which spans {needs}')
+    s = self.rng.choice(rates)
+    return s,max(0, self.rng.randrange(max(1, starts[s]))-late)
 
-    def encodes(self, o):
-        path,draw = (o[0],self.draw) if self.short in ('feasible_rate','leave_out') and self.start=='uniform' else self._others(o[0])
-        with self.reader(path) as v:
-            n = len(v)
-            s,start = draw(path, n)
-            idxs = [i%n for i in range(start, start+span_len(s, self.clip_len))]
-            window = self.crop and self.crop.window(self.read_size, self.idx, 1+self.yuv, self.size)
-            span = v.planes(idxs, self.read_size, window=window) if self.yuv else (v.frames(idxs, self.read_size, window=window),)
-        return *span, TensorCategory(self.rates.index(s))
+# %% ../nbs/05_transforms.ipynb #ab3726e6
+@patch
+def _read(self:PlaybackRate, path, s=None):
+    "Raw frames under a clip of `path`, and the index of its rate"
+    with self.reader(path) as v:
+        n = len(v)
+        s,start = self.draw(path, n, s)
+        idxs = [i%n for i in range(start, start+span_len(s, self.clip_len))]
+        window = self.crop and self.crop.window(self.read_size, self.idx, 1+self.yuv, self.size)
+        read = v.planes if self.yuv else v.frames
+        span = read(idxs, self.read_size, window=window)
+    return *(span if self.yuv else (span,)),TensorCategory(self.rates.index(s))
 
 # %% ../nbs/05_transforms.ipynb #9a25aad5
 @patch
 def setups(self:PlaybackRate, dl):
+    "Remember the training items, for `short='resample'`"
     if self.short=='resample': self.pool = list(dl.items)
 
 @patch
-def _others(self:PlaybackRate, path):
-    "Path, and function of it and its number of frames that draws rate and start, where not all is as by default"
-    late,s = self.start=='off_by_one',None
-    def fits(n, s): return n_starts(n-late, s, self.clip_len)
-    if self.short=='resample' and not self.idx:
-        s = self.rng.choice(self.rates)
-        for o in (path, *self.rng.sample(self.pool, len(self.pool))):
-            with self.reader(o) as v:
-                if fits(len(v), s): break
-        else: raise VideoError(path, f'too short for rate {s}, as are all others')
-        path = o
-    def draw(path, n):
-        rates = (s,) if s else self.rates if self.short=='loop' else [o for o in self.rates if fits(n, o)]
-        least = s or self.rates[-1 if self.short=='leave_out' else 0]
-        if least not in rates: raise VideoError(path, f'{n} frames are too few for a clip at rate {least}, which spans {span_len(least, self.clip_len)}')
-        rate = self.rng.choice(rates)
-        start = self.rng.randrange(max(1, fits(n, rate)))
-        return rate,max(0, start-late)
-    return path,draw
+def _video(self:PlaybackRate, path):
+    "The video to read, and its rate if that is drawn first"
+    if self.short!='resample' or self.idx: return path,None
+    s,late = self.rng.choice(self.rates),self.start=='off_by_one'
+    for o in (path, *self.rng.sample(self.pool, len(self.pool))):
+        with self.reader(o) as v:
+            if n_starts(len(v)-late, s, self.clip_len): return o,s
+    raise VideoError(path, f'too short for rate {s}, as are all others')
 
 # %% ../nbs/05_transforms.ipynb #35330715
 def _scales(o):
-    "How many times smaller than its first part, a video, each part of an item is; 0 where it is none"
+    "How many times smaller than the video each part of an item is; 0 for what is no video"
     return [1]+[2*isinstance(x, TensorChroma) for x in o[1:]]
 
 # %% ../nbs/05_transforms.ipynb #9be7b2ee
 class CropVideo(RandItem):
-    "Cut a square out of all frames: anywhere in training, the middle in validation (section 4.1)"
+    "Crop a square from all frames: random in training, central in validation"
     split_idx,order = None,1
     def __init__(self,
-        size:int=112, # Side of the square in pixels; even for frames in YUV, whose windows begin at even pixels
-        crop:str='random', # Where in training: 'random' or 'center'
+        size:int=112, # Side of the square in pixels; must be even for frames in YUV
+        crop:str='random', # Place in training: 'random' or 'center'
     ):
         super().__init__()
-        if crop not in ('random','center'): raise ValueError(f'crop must be random or center, got {crop!r}')
+        _one_of('crop', crop, 'random', 'center')
         self.size,self.crop = size,crop
-
-    def window(self,
-        sides:tuple, # (height, width) of the frames
-        split_idx:int, # 0 in training, 1 in validation
-        step:int=1, # Windows begin at multiples of it
-        of:tuple=None, # (height, width) that the frames are scaled to later; as they are where None
-    )->tuple: # (top, left, height, width)
-        "Where the square is, or what becomes the square when the frames are scaled; drawn anew in training. Raises `ValueError` where it does not fit"
-        cut = [self.size]*2 if of in (None, sides) else [2*round(self.size*o/n/2) for o,n in zip(sides, of)]
-        spare = [o-n for o,n in zip(sides, cut)]
-        if min(spare)<0: raise ValueError(f'a crop of {self.size} does not fit into frames of {tuple(sides)}')
-        if self.size%step: raise ValueError(f"a crop of {self.size} is odd: frames in YUV have one colour for {step}x{step} pixels")
-        return *(step*(round(o/2)//step if split_idx or self.crop=='center' else random.randint(0, o//step)) for o in spare),*cut
 
     def before_call(self, b, split_idx): self.do,self.at = True,self.window(b[0].shape[-2:], split_idx, max(_scales(b)))
     def encodes(self, o): return tuple(_window(x, self.at, k) if k else x for x,k in zip(o, _scales(o)))
 
+# %% ../nbs/05_transforms.ipynb #b6bf8e79
+@patch
+def window(self:CropVideo,
+    sides:tuple, # (height, width) of the frames
+    split_idx:int, # 0 in training, 1 in validation
+    step:int=1, # Windows start at multiples of it
+    of:tuple=None, # (height, width) that frames are scaled to later (default: `sides`)
+)->tuple: # (top, left, height, width)
+    "Place of the crop in the frames. Raises `ValueError` if it does not fit"
+    cut = [self.size]*2 if of in (None, sides) else [2*round(self.size*o/n/2) for o,n in zip(sides, of)]
+    spare = [o-n for o,n in zip(sides, cut)]
+    if min(spare)<0: raise ValueError(f'a crop of {self.size} does not fit into frames of {tuple(sides)}')
+    if self.size%step:
+        raise ValueError(f'a crop of {self.size} is odd: in YUV, {step}x{step} pixels share one colour')
+    middle = split_idx or self.crop=='center'
+    return *(step*(round(o/2)//step if middle else random.randint(0, o//step)) for o in spare),*cut
+
 # %% ../nbs/05_transforms.ipynb #7f0e80f9
 class FlipVideo(RandItem):
-    "Mirror all frames of an item with probability `p`, in training"
+    "Mirror all frames of a training item with probability `p`"
     split_idx,order = 0,2
     def encodes(self, o): return tuple(x.flip(-1) if k else x for x,k in zip(o, _scales(o)))
 
 # %% ../nbs/05_transforms.ipynb #9f430fe7
 class PRPBatch(ItemTransform):
-    "Raw frames of a batch, clip after clip (N,3,h,w), `uint8`, or their luma and chroma, and numbers of their rates -> X (n,3,l,h,w), rate, G (n,3,r*l,h,w), M (n,1,r*l,h,w) (section 3.2, equation 3)"
+    "Raw frames (N,3,h,w), rate indices -> X (n,3,l,h,w), rate, G (n,3,r*l,h,w), M (n,1,r*l,h,w)"
     def __init__(self,
         rates:tuple=(1,2,4,8), # S: the sampling intervals
         recon_rate:int=2, # r: how many times slower the target plays
         clip_len:int=16, # l: frames in a clip
-        motion:MotionAttention=None, # How pixels are weighed; as the paper where None
-        fake_gt:str='include', # Frames of G that are blended from two, where r>s: 'include' them in the loss or 'exclude' them
-        size:int=None, # Side in pixels that frames are scaled to; as large as they come where None
+        motion:MotionAttention=None, # Turns frames into pixel weights (default: as in the paper)
+        fake_gt:str='include', # Frames of G that are blended from two: 'include' them in the loss, or 'exclude'
+        size:int=None, # Side in pixels that frames are scaled to (default: not scaled)
     ):
-        if fake_gt not in ('include','exclude'): raise ValueError(f'fake_gt must be include or exclude, got {fake_gt!r}')
+        _one_of('fake_gt', fake_gt, 'include', 'exclude')
         motion = motion or MotionAttention()
         store_attr()
 
     def encodes(self, o):
         *frames,k = o
-        k = torch.as_tensor(k)
-        s = [self.rates[i] for i in k.tolist()]
-        k = TensorCategory(k.to(frames[0].device))
-        spans = zip(*(x.as_subclass(Tensor).split([span_len(i, self.clip_len) for i in s]) for x in frames))
-        spans = [self._rgb(*(x.transpose(0, 1) for x in span)) for span in spans]
-        G = TensorVideo(torch.stack([self._target(x, i) for x,i in zip(spans, s)]).div_(255))
-        P = torch.stack([F.pad(self.motion.pool(x, self.clip_len), (0,0,0,0,0,self.rates[-1]-i)) for x,i in zip(spans, s)])
-        M = self.motion(P, torch.tensor(s, device=k.device), G.shape[2:])
+        s = [self.rates[i] for i in torch.as_tensor(k).tolist()]
+        spans = self._spans(frames, s)
+        G = TensorVideo(torch.stack([self._target(R, i) for R,i in zip(spans, s)]).div_(255))
+        pooled = [F.pad(self.motion.pool(R, self.clip_len), (0,0,0,0,0,self.rates[-1]-i)) for R,i in zip(spans, s)]
+        M = self.motion(torch.stack(pooled), torch.tensor(s, device=G.device), G.shape[2:])
         if self.fake_gt=='exclude': M = M*torch.stack([self._share(i, G.shape[2]) for i in s]).to(M)[:,None,:,None,None]
-        return sample_clip(G, self.recon_rate), k, G, TensorMotion(M)
+        return sample_clip(G, self.recon_rate), TensorCategory(torch.as_tensor(k, device=G.device)), G, TensorMotion(M)
 
-    def _rgb(self, x, chroma=None):
-        if chroma is None: return self._scaled(x, self.size)
-        if len(x)!=1: raise ValueError(f'luma has {len(x)} channels: with yuv=True item transforms get luma and chroma, and may not make colours of them')
-        return yuv_to_rgb(self._scaled(x, self.size), self._scaled(chroma, self.size and self.size//2))
+# %% ../nbs/05_transforms.ipynb #9b29c162
+@patch
+def _spans(self:PRPBatch, frames, s):
+    "Raw frames of each clip, (3,s*l,h,w) in RGB"
+    spans = zip(*(x.as_subclass(Tensor).split([span_len(i, self.clip_len) for i in s]) for x in frames))
+    return [self._rgb(*(x.transpose(0, 1) for x in span)) for span in spans]
 
-    def _scaled(self, x, side):
-        if side is None: return x
-        return F.interpolate(x.transpose(0, 1).float(), (side,side), mode='bilinear', antialias=True).round_().to(torch.uint8).transpose(0, 1)
+@patch
+def _rgb(self:PRPBatch, x, chroma=None):
+    if chroma is None: return self._scaled(x, self.size)
+    if len(x)!=1: raise ValueError(f'luma has {len(x)} channels: with yuv=True, item transforms get luma and chroma, '
+                                   'and must not convert them to RGB')
+    return yuv_to_rgb(self._scaled(x, self.size), self._scaled(chroma, self.size and self.size//2))
 
-    def _target(self, x, s): return sample_target(x.float() if s<self.recon_rate else x, s, self.recon_rate).float()
+@patch
+def _scaled(self:PRPBatch, x, side):
+    if side is None: return x
+    x = F.interpolate(x.transpose(0, 1).float(), (side,side), mode='bilinear', antialias=True)
+    return x.round_().to(torch.uint8).transpose(0, 1)
 
-    def _share(self, s, n):
-        "Weights of `n` frames of G with a mean of 1: 0 for those that are blended"
-        real = (torch.arange(n)*s%self.recon_rate==0).float()
-        return real/real.mean()
+# %% ../nbs/05_transforms.ipynb #2f7e491a
+@patch
+def _target(self:PRPBatch, R, s):
+    return sample_target(R.float() if s<self.recon_rate else R, s, self.recon_rate).float()
+
+@patch
+def _share(self:PRPBatch, s, n):
+    "Weights of `n` frames of G with a mean of 1: 0 for blended ones"
+    real = (torch.arange(n)*s%self.recon_rate==0).float()
+    return real/real.mean()
 
 # %% ../nbs/05_transforms.ipynb #bd75b8aa
 class RandomClip(RandItem):
-    "File -> clip of successive frames (3,l,h,w), `uint8`: from anywhere in training, the middle in validation. Raises `VideoError`"
+    "Path -> clip of successive frames (3,l,h,w), `uint8`. Raises `VideoError`"
     split_idx,order = None,0
     def __init__(self,
         clip_len:int=16, # l: frames in a clip
         size:tuple=(128,171), # (height, width) that frames are scaled to
-        reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache and a manifest first
+        reader=VideoReader, # Opens a path; `OpenVideo` looks into a cache and a manifest first
     ):
         super().__init__()
         self.clip_len,self.size,self.reader = clip_len,size,reader
@@ -210,7 +232,7 @@ def encodes(self, o:TensorVideo): return o.float().div_(self.div)
 
 # %% ../nbs/05_transforms.ipynb #13d45a18
 class AugVideo(ItemTransform):
-    "torchvision's v2 transforms of training batches, float in 0..1: one draw per clip, or per frame"
+    "torchvision's v2 transforms for training batches: one draw per clip, or per frame"
     split_idx,order = 0,30
     def __init__(self,
         *tfms, # Of `torchvision.transforms.v2`
@@ -219,23 +241,27 @@ class AugVideo(ItemTransform):
         super().__init__()
         self.tfm,self.per_frame = v2.Compose(tfms),per_frame
 
-    def _draw(self, x, *M):
-        "Frames (t,c,h,w), or one of them, and what moves along, after one draw"
-        return tuplify(self.tfm(tv_tensors.Image(x), *map(tv_tensors.Mask, M)))
-
-    def _clip(self, *columns):
-        columns = [o.as_subclass(Tensor).transpose(0, 1) for o in columns]
-        if self.per_frame: columns = map(torch.stack, zip(*(self._draw(*o) for o in zip(*columns))))
-        else: columns = self._draw(*columns)
-        return [o.as_subclass(Tensor).transpose(0, 1) for o in columns]
-
-    def _batch(self, *columns):
-        clips = zip(*(self._clip(*o) for o in zip(*columns)))
-        return [torch.stack(o).as_subclass(type(c)) for o,c in zip(clips, columns)]
-
     def encodes(self, o):
         if len(o)<4: return *self._batch(o[0]),*o[1:]
         X,k,G,M = o
         r = G.shape[2]//X.shape[2]
         G,M = self._batch(G, M)
         return sample_clip(G, r),k,G,M
+
+# %% ../nbs/05_transforms.ipynb #d2cf6fd8
+@patch
+def _draw(self:AugVideo, x, *M):
+    "Frames (t,c,h,w) or a single frame, and what moves along, after one draw"
+    return tuplify(self.tfm(tv_tensors.Image(x), *map(tv_tensors.Mask, M)))
+
+@patch
+def _clip(self:AugVideo, *columns):
+    columns = [o.as_subclass(Tensor).transpose(0, 1) for o in columns]
+    if self.per_frame: columns = map(torch.stack, zip(*(self._draw(*o) for o in zip(*columns))))
+    else: columns = self._draw(*columns)
+    return [o.as_subclass(Tensor).transpose(0, 1) for o in columns]
+
+@patch
+def _batch(self:AugVideo, *columns):
+    clips = zip(*(self._clip(*o) for o in zip(*columns)))
+    return [torch.stack(o).as_subclass(type(c)) for o,c in zip(clips, columns)]

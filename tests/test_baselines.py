@@ -50,8 +50,8 @@ def test_length_chance_is_that_of_the_draws(short):
     played.rng,played.idx,seen = random.Random(0),0,Counter()
     for _ in range(6000):
         path = played.rng.choice(files)
-        path,draw = played._others(path)
-        seen[Long(path).n, draw(path, Long(path).n)[0]] += 1
+        path,s = played._video(path)
+        seen[Long(path).n, played.draw(path, Long(path).n, s)[0]] += 1
     right = sum(max(v for (n,_),v in seen.items() if n==m) for m in {n for n,_ in seen})/6000
     assert right==pytest.approx(length_chance([Long(o).n for o in files], short=short), abs=.02)
 

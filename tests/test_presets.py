@@ -65,8 +65,7 @@ def drawn(n, times=3000, **kwargs):
     "How often each start is drawn for rate 1 in a video of `n` frames"
     rated = PlaybackRate(rates=(1,), clip_len=4, **kwargs)
     rated.rng = random.Random(0)
-    draw = rated.draw if rated.start=='uniform' else rated._others('x')[1]
-    return Counter(draw('x', n)[1] for _ in range(times))
+    return Counter(rated.draw('x', n)[1] for _ in range(times))
 
 def test_starts():
     "Of 10 frames: uniform draws each of 7; the authors draw 0..5 and take one off, so 0 comes twice as often, 5 and 6 never"
