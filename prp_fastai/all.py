@@ -25,6 +25,7 @@ from .weights import *
 from .baselines import *
 from .features import *
 from .recognition import *
+from .few_labels import *
 from .saved import *
 from .portable import *
 from .retrieval import *
