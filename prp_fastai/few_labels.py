@@ -27,8 +27,9 @@ def class_counts(
 )->pd.DataFrame: # One row per class: `train`, `valid` and `test`
     "Number of videos of each class"
     test = dls.test_df.label.explode().value_counts()
-    return pd.DataFrame(dict(train=_counts(dls.train, dls.c), valid=_counts(dls.valid, dls.c), test=[test.get(o, 0) for o in dls.vocab]),
-                        index=pd.Index(list(dls.vocab), name='class'))
+    train,valid = _counts(dls.train, dls.c),_counts(dls.valid, dls.c)
+    res = dict(train=train, valid=valid, test=[test.get(o, 0) for o in dls.vocab])
+    return pd.DataFrame(res, index=pd.Index(list(dls.vocab), name='class'))
 
 # %% ../nbs/30a_few_labels.ipynb #c760f343
 def class_weights(
@@ -62,7 +63,8 @@ def balance(self:Learner,
     if isinstance(self.loss_func, CrossEntropyLossFlat): self.loss_func = CrossEntropyLossFlat(weight=w)
     elif isinstance(self.loss_func, BCEWithLogitsLossFlat):
         n = tensor(class_counts(self.dls).train.to_numpy()).float()
-        self.loss_func = BCEWithLogitsLossFlat(pos_weight=((len(self.dls.train_ds)-n).clip(1)/n.clip(1)).to(w), thresh=self.loss_func.thresh)
+        w = ((len(self.dls.train_ds)-n).clip(1)/n.clip(1)).to(w)
+        self.loss_func = BCEWithLogitsLossFlat(pos_weight=w, thresh=self.loss_func.thresh)
     else: raise ValueError(f'{type(self.loss_func).__name__} takes no weights of classes')
     return self
 
@@ -83,8 +85,9 @@ def probe_first(
 )->pd.DataFrame: # As `probe_table`: one row for the encoder, one for random weights
     "What frozen features tell of the validation videos"
     dls = learn.dls
-    rows = [(p, dls.vocab[int(y)], test) for dl,test in ((dls.train,False),(dls.valid,True)) for p,y in zip(dl.items, dl.dataset.tls[1])]
-    return probe_table(learn, pd.DataFrame(rows, columns=['path','label','is_test']), clips=clips, num_workers=dls.train.fake_l.num_workers)
+    rows = [(p, dls.vocab[int(y)], i==1) for i in (0,1) for p,y in zip(dls[i].items, dls[i].dataset.tls[1])]
+    df = pd.DataFrame(rows, columns=['path','label','is_test'])
+    return probe_table(learn, df, clips=clips, num_workers=dls.train.fake_l.num_workers)
 
 # %% ../nbs/30a_few_labels.ipynb #c346ca6d
 def look_first(
@@ -94,10 +97,12 @@ def look_first(
     dls,n = learn.dls,len(learn.dls.train_ds)+len(learn.dls.valid_ds)
     counts = class_counts(dls)
     print(counts.to_string())
-    if counts.train.max()>3*counts.train.clip(1).min(): print("Classes differ in size: learn.balance('loss') or learn.balance('sampler') counts rare ones more")
+    if counts.train.max()>3*counts.train.clip(1).min():
+        print("Classes differ in size: learn.balance('loss') or learn.balance('sampler') counts rare ones more")
     if n>=few_videos: return
     print(f'{n} videos to train and validate on are few')
     if isinstance(learn.loss_func, BCEWithLogitsLossFlat): return
     table = probe_first(learn)
-    print(f'Without fine-tuning, accuracy on the {len(dls.valid_ds)} of validation is\n{table.to_string(float_format="{:.0%}".format)}')
+    print(f'Without fine-tuning, accuracy on the {len(dls.valid_ds)} of validation is')
+    print(table.to_string(float_format='{:.0%}'.format))
     return table
