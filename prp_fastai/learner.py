@@ -19,6 +19,7 @@ from .losses import *
 from .metrics import *
 from .callback import *
 from .speed import *
+from .card import *
 
 # %% ../nbs/23_learner.ipynb #d64f6f9b
 class _FusedSGD(Optimizer):
@@ -138,6 +139,7 @@ def prp_learner(
                     metrics=[*_metrics(model.heads, loss_func), *L(metrics)],
                     cbs=[StopAtNonFinite(), SkipUnread(), *speed_cbs(speed, dls.device), *L(cbs)], **others)
     learn.recipe = o
+    set_card(learn)
     return learn
 
 # %% ../nbs/23_learner.ipynb #f6426753
