@@ -1,6 +1,6 @@
 """The way from files to batches, side by side: items a second of a DataLoader with worker processes, batches of 8, playback rates mixed.
 
-`python benchmarks/loader.py FOLDER --out benchmarks/results/loader_NAME.csv`. The first row is the authors' way, written from the description of their code: OpenCV from
+`python benchmarks/loader.py FOLDER --out benchmarks/results/loader_NAME.csv`. The first row is the authors' loader, written from the description of their code: OpenCV from
 frame 0 to the end of the span, torchvision's transforms on each frame as a PIL image, floats and motion attention made in the worker. In the other rows only the reader differs: all ship the cropped raw frames, of which the device makes clip, target and attention (benchmarks/device.py), and the colours where frames come in YUV;
 those that are scaled later come as large as most of the videos are.
 Every way reads the same spans of the same files in each round, which are those of validation; ratios are of medians over rounds. Readers that are not installed are left out."""
@@ -96,7 +96,7 @@ def main(
     counts = dict(zip(videos.path, videos.n_frames))
     with tempfile.TemporaryDirectory() as tmp:
         for yuv in (False,True): cache_videos(set(files), tmp, SIZE, manifest=videos, yuv=yuv)
-        ways = {"authors' way": partial(authors_dl, workers=workers, attention=authors_attention), "authors' way, attention of the paper": partial(authors_dl, workers=workers, attention=paper_attention)}
+        ways = {"authors' loader": partial(authors_dl, workers=workers, attention=authors_attention), "authors' loader, attention of the paper": partial(authors_dl, workers=workers, attention=paper_attention)}
         for name in ('opencv','pyav_naive','torchcodec','decord'):
             if name in readers_of.readers: ways[name] = partial(ours_dl, workers=workers, reader=partial(Reading, readers_of.readers[name], counts))
         ways['prp_fastai'] = partial(ours_dl, workers=workers, reader=OpenVideo(videos))

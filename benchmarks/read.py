@@ -1,7 +1,7 @@
 """Readers side by side: milliseconds to decode the span of a clip and scale it to 128x171, and how many files each reads right.
 
 `python benchmarks/read.py FOLDER --out benchmarks/results/read_NAME.csv`; readers that are not installed are left out. All are timed in turn on the same spans, so that their ratios hold on a noisy machine.
-The first row is the authors' way: OpenCV from frame 0 up to the end of the span, and PIL to scale each frame."""
+The first row is the authors' reader: OpenCV from frame 0 up to the end of the span, and PIL to scale each frame."""
 import random,time
 from importlib.util import find_spec
 from statistics import median

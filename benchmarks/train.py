@@ -1,7 +1,7 @@
 """One step of pretraining, side by side: batch, forward, backward and optimiser, each speed-up off and on, against the same step as the authors write it.
 
 `python benchmarks/train.py --width .25 --size 56 --bs 4 --out benchmarks/results/train_cpu.csv` on a CPU; on a GPU `python benchmarks/train.py --encoders c3d --size 112 --bs 32 --out ...`, an encoder a run.
-The first row of each encoder is the authors' step, written from the description of their code: target and motion attention made on the CPU, of one clip after another, floats sent to the device, 32 bits,
+The first row of each encoder is the authors' training step, written from the description of their code: target and motion attention made on the CPU, of one clip after another, floats sent to the device, 32 bits,
 the loss as products of tensors, torch's SGD. All other rows send raw frames and make the rest on the device. Times are medians over rounds, in each of which every way does the same number of steps; ratios are within one run.
 Frames are random and in memory; with `--folder` there are rows with data too: the authors' loader before their step (for 112 pixels, where OpenCV is there), and `PRPDataLoaders`, reading from `--cache` where that is given.
 A second table, `..._parts.csv`, says where the time goes. Arithmetic is counted by torch's `FlopCounterMode` on the layers as they are, whatever a way saves or does twice, and set against a product of matrices of the same type in the same run."""
@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from prp_fastai.all import *
 import device as on_device,loader
 
-AUTHORS = "authors' step"
+AUTHORS = "authors' training step"
 SWITCHES = {'channels last': ChannelsLast3d, 'bfloat16': BF16, 'folded': FoldUpsampling, 'compiled': Compile, 'recomputed': Recompute}
 FAST = ('channels last','bfloat16','folded')
 WAYS = (), *((o,) for o in SWITCHES), FAST[:2], FAST, (*FAST,'compiled'), (*FAST,'recomputed')
@@ -168,7 +168,7 @@ def measure(encoder, width, frames, rates, device, steps, rounds, eager, folder,
         dls = PRPDataLoaders.from_files(many, cache=cache, size=size, bs=bs, num_workers=workers, device=device)
         ways[f'{fast}, with data'] = Ours(model(), dls, fast.split(', '))
         if size==112 and find_spec('cv2'):
-            ways["authors' step, with data"] = Authors(model(), lambda: loader.authors_dl(many, workers, loader.authors_attention, bs), device)
+            ways["authors' training step, with data"] = Authors(model(), lambda: loader.authors_dl(many, workers, loader.authors_attention, bs), device)
         skip = {o: 2*workers for o in ways if 'with data' in o}
     megabytes = {k: (way(1), peak(way, b[:1], device)/1e6)[1] for k,way in ways.items()}
     seconds = {k: [] for k in ways}

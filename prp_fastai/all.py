@@ -18,11 +18,16 @@ from .metrics import *
 from .callback import *
 from .resume import *
 from .speed import *
+from .card import *
 from .learner import *
 from .distributed import *
 from .weights import *
 from .baselines import *
+from .features import *
 from .recognition import *
+from .few_labels import *
+from .saved import *
+from .portable import *
 from .retrieval import *
 from .architecture import *
 from .interpret import *

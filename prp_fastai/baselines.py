@@ -1,4 +1,4 @@
-"""What knowing nothing gives, and what gives the rate away
+"""Scores that need no learning, and shortcuts to the playback rate
 
 Docs: https://prp-fastai.github.io/prp_fastai/baselines.html.md"""
 
@@ -25,9 +25,9 @@ from copy import copy
 # %% ../nbs/25_baselines.ipynb #9f991722
 @torch.no_grad()
 def recon_baselines(
-    dl, # Batches of (X, rate, G, M), as `dls.valid`
+    dl, # Batches of (X, rate, G, M), such as `dls.valid`
 )->pd.Series: # m-MSE by name
-    "Weighted error of reconstructions that know nothing of motion (equation 2)"
+    "Weighted error (equation 2) of reconstructions without a network"
     each,MG,MG2,weights,n = [],0,0,0,0
     for x,_,G,M in dl:
         G,M = G.as_subclass(Tensor),M.as_subclass(Tensor)
@@ -50,17 +50,20 @@ def what_failed(
     said,n = {},len(dls.valid_ds)
     if accuracy is not None:
         p = rate_chance(dls)
+        noise = f'is within noise of {p:.3f}, which the lengths of the videos give'
         if accuracy <= p + 2*math.sqrt(p*(1-p)/n):
-            said['rate head'] = f'an accuracy of {accuracy:.3f} on {n} clips is within noise of {p:.3f}, which the lengths of the videos give'
+            said['rate head'] = f'an accuracy of {accuracy:.3f} on {n} clips {noise}'
     if loss_g is not None:
         floor = recon_baselines(dls.valid)['one colour']
-        if loss_g >= .95*floor: said['decoder'] = f'a loss_g of {loss_g:.4f} is no better than one constant colour ({floor:.4f})'
+        worse = f'is no better than one constant colour ({floor:.4f})'
+        if loss_g >= .95*floor: said['decoder'] = f'a loss_g of {loss_g:.4f} {worse}'
     if not said: return ''
-    return f'Nothing was learned by the {" and the ".join(said)}: {"; ".join(said.values())}. Train for more epochs, with preset small, or on more or longer videos.'
+    return (f'Nothing was learned by the {" and the ".join(said)}: {"; ".join(said.values())}. '
+            'Train for more epochs, with preset small, or on more or longer videos.')
 
 # %% ../nbs/25_baselines.ipynb #058ab310
 def _block_edges(x):
-    "How many times larger (as a logarithm) steps of brightness (t,h,w) are between blocks of 8 pixels than within, along the last dimension"
+    "Log ratio of brightness steps (t,h,w) between and within blocks of 8 pixels, along the last dimension"
     steps = x.diff(dim=2).abs().mean(1)
     meet = torch.arange(steps.shape[1])%8==7
     return ((steps[:,meet].mean(1)+.1)/(steps[:,~meet].mean(1)+.1)).log()
@@ -68,18 +71,20 @@ def _block_edges(x):
 def clip_cues(
     clip:Tensor, # `uint8` (3,t,h,w), at the size of the file
 )->dict: # Name -> number
-    "What a clip has beside motion that may give its rate away"
+    "Cues other than motion that may reveal a clip's rate"
     x = clip.as_subclass(Tensor).float().mean(0)
     steps = x.diff(dim=0).abs().mean((1,2))
-    return {'frame difference': steps.mean().log1p().item(), 'repeated frames': (steps<=.1*steps.median()).float().mean().item(),
-            'block edges': ((_block_edges(x)+_block_edges(x.mT))/2).mean().item()}
+    edges,repeated = (_block_edges(x)+_block_edges(x.mT))/2,steps<=.1*steps.median()
+    return {'frame difference': steps.mean().log1p().item(), 'repeated frames': repeated.float().mean().item(),
+            'block edges': edges.mean().item()}
 
 # %% ../nbs/25_baselines.ipynb #393fea4e
 def _scored(true, pred):
-    "Accuracy if each rate counts the same, that of knowing nothing, and the standard error of the latter"
+    "Mean accuracy over the rates, chance, and the standard error of chance"
     rates,n = np.unique(true, return_counts=True)
     p = 1/len(n)
-    return dict(accuracy=recall_score(true, pred, labels=rates, average='macro', zero_division=0), chance=p, error=p*math.sqrt(p*(1-p)*(1/n).sum()))
+    accuracy = recall_score(true, pred, labels=rates, average='macro', zero_division=0)
+    return dict(accuracy=accuracy, chance=p, error=p*math.sqrt(p*(1-p)*(1/n).sum()))
 
 def _cues_of(rated, files, n, draws):
     "Cues of `n` clips of `files`, at most `draws` of each, and the numbers of their rates"
@@ -93,14 +98,18 @@ def _cues_of(rated, files, n, draws):
         ks.append(int(k))
     return pd.DataFrame(rows),np.array(ks)
 
+# %% ../nbs/25_baselines.ipynb #f1f202df
 def cue_accuracies(
     dls:PRPDataLoaders, # Videos of a run
-    n:int=300, # At most so many clips of training, and of validation
-    draws:int=4, # At most so many clips of each video
-)->pd.DataFrame: # By cue: `accuracy`, `chance` and `error` of that, 0..1
-    "Accuracy of a linear model that has one cue alone"
-    (X,y),(Xv,yv) = (_cues_of(item_tfm(dls, PlaybackRate), ds.items, n, draws) for ds in (dls.train_ds, dls.valid_ds))
-    def linear(k): return make_pipeline(StandardScaler(), LogisticRegression(class_weight='balanced', max_iter=1000)).fit(X[[k]], y).predict(Xv[[k]])
+    n:int=300, # Maximum number of training clips, and of validation clips
+    draws:int=4, # Maximum number of clips of each video
+)->pd.DataFrame: # One row per cue: `accuracy`, `chance` and its `error`, 0..1
+    "Accuracy of a linear model that sees one cue only"
+    rated = item_tfm(dls, PlaybackRate)
+    (X,y),(Xv,yv) = (_cues_of(rated, ds.items, n, draws) for ds in (dls.train_ds, dls.valid_ds))
+    def linear(k):
+        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight='balanced', max_iter=1000))
+        return model.fit(X[[k]], y).predict(Xv[[k]])
     return pd.DataFrame({k: _scored(yv, linear(k)) for k in X} if len(set(y))>1 else {}).T
 
 # %% ../nbs/25_baselines.ipynb #74fa8cd9
@@ -111,30 +120,32 @@ def _shuffled(x):
     return torch.stack([o[:,torch.randperm(o.shape[1], generator=rng)] for o in x])
 def _noisy(x): return (x + .01*torch.randn(x.shape, generator=_generator()).to(x)).clamp(0, 1)
 def _written(clip, fname):
-    even = [o//2*2 for o in clip.shape[-2:]]
-    write_video(fname, (clip[...,:even[0],:even[1]]*255).round().byte().cpu(), crf=26)
+    h,w = (o//2*2 for o in clip.shape[-2:])
+    write_video(fname, (clip[...,:h,:w]*255).round().byte().cpu(), crf=26)
     again = read_frames(fname, range(clip.shape[1])).as_subclass(Tensor)
-    return F.pad(again, (0,clip.shape[-1]-even[1],0,clip.shape[-2]-even[0]), mode='replicate').to(clip)/255
+    return F.pad(again, (0,clip.shape[-1]-w,0,clip.shape[-2]-h), mode='replicate').to(clip)/255
 def _reencoded(x):
     with tempfile.TemporaryDirectory() as d: return torch.stack([_written(o, Path(d)/'clip.mp4') for o in x])
 
-altered = {'as they are': noop, 'one frame': _frozen, 'shuffled frames': _shuffled, 're-encoded': _reencoded, 'noisy': _noisy}
+altered = {'as they are': noop, 'one frame': _frozen, 'shuffled frames': _shuffled,
+           're-encoded': _reencoded, 'noisy': _noisy}
 
 # %% ../nbs/25_baselines.ipynb #f6c82777
 @torch.no_grad()
 def altered_accuracies(
     learn:Learner, # From `prp_learner`, with a rate head
-    draws:int=4, # Clips of each video of validation
-)->pd.DataFrame: # By kind of clip: `accuracy`, `chance` and `error` of that, 0..1
-    "Accuracy on clips of validation that were changed (`altered`)"
+    draws:int=4, # Clips of each validation video
+)->pd.DataFrame: # One row per alteration: `accuracy`, `chance` and its `error`, 0..1
+    "Rate accuracy on `altered` validation clips"
     model,rated,said = get_model(learn.model),item_tfm(learn.dls, PlaybackRate),defaultdict(list)
     if 'rate' not in model.heads: raise ValueError('this model has no rate head')
+    def both(x, k): return torch.stack([model.rate(model.encoder(x)).argmax(1), k.as_subclass(Tensor)]).cpu()
     modes,seed = [(m,m.training) for m in model.modules()],rated.seed
     model.eval()
     try:
         for rated.seed in _progress(range(draws), draws):
             for x,k,*_ in learn.dls.valid:
-                for name,f in altered.items(): said[name].append(torch.stack([model.rate(model.encoder(f(x.as_subclass(Tensor)))).argmax(1), k.as_subclass(Tensor)]).cpu())
+                for name,f in altered.items(): said[name].append(both(f(x.as_subclass(Tensor)), k))
     finally:
         rated.seed = seed
         for m,o in modes: m.training = o
@@ -145,26 +156,35 @@ def _verdicts(df, margin):
     "Name of a row -> what is wrong with it"
     least = df.chance + np.maximum(margin, 3*df.error)
     least['length of the video'] = df.chance['length of the video'] + .05
-    tells,acc = df.accuracy>least,df.accuracy
-    res = {k: 'tells the rate' for k in ('one frame','repeated frames','block edges','length of the video') if tells.get(k)}
-    if tells['clips as they are']:
+    found,acc = df.accuracy>least,df.accuracy
+    cues = 'one frame','repeated frames','block edges','length of the video'
+    res = {k: 'reveals the rate' for k in cues if found.get(k)}
+    if found['clips as they are']:
         half = (acc['clips as they are']+df.chance['clips as they are'])/2
         res |= {k: 'breaks the model' for k in ('re-encoded','noisy') if acc[k]<half}
         if acc['shuffled frames']>half: res['shuffled frames'] = 'do not matter to the model'
     return res
 
+def _summary(df, found):
+    "The verdicts `found` in a table, in one sentence"
+    acc,model = df.accuracy,df.loc['clips as they are']
+    said = f'The model predicts {model.accuracy:.2f} of the rates, chance is {model.chance:.2f}'
+    simple = acc.get('frame difference', 0)
+    if simple>=model.accuracy: said += f', and frame difference alone gives {simple:.2f}'
+    named = '; '.join(f'{k} ({acc[k]:.2f}) {v}' for k,v in found.items())
+    return f'{said}. ' + (f'Shortcuts: {named}.' if named else 'No shortcut was found.')
+
+# %% ../nbs/25_baselines.ipynb #93f36396
 def shortcuts(
     learn:Learner, # From `prp_learner`, with a rate head
     draws:int=4, # Clips of each video
-    n:int=300, # At most so many clips for the linear models, of training and of validation
-    margin:float=.1, # Above chance, from which a cue counts
-)->tuple: # Table with `accuracy`, `chance` and its `error`, 0..1, and `verdict`, and a sentence
-    "What gives the rate away beside motion, and what the model makes of it"
+    n:int=300, # Maximum number of training and of validation clips for the linear models
+    margin:float=.1, # Accuracy above chance from which a cue is a shortcut
+)->tuple: # Table with `accuracy`, `chance` and its `error`, 0..1, and `verdict`; and a sentence
+    "Find cues other than motion that reveal the rate"
     dls = learn.dls
     length = pd.DataFrame(dict(accuracy=rate_chance(dls), chance=1/dls.c, error=0.), index=['length of the video'])
-    df = pd.concat([altered_accuracies(learn, draws).rename({'as they are': 'clips as they are'}), length, cue_accuracies(dls, n, draws)])
-    found,acc,model = _verdicts(df, margin),df.accuracy,df.loc['clips as they are']
-    said = f'The model predicts {model.accuracy:.2f} of the rates, chance is {model.chance:.2f}'
-    if (simple := acc.get('frame difference', 0))>=model.accuracy: said += f', and frame difference alone gives {simple:.2f}'
-    named = '; '.join(f'{k} ({acc[k]:.2f}) {v}' for k,v in found.items())
-    return df.assign(verdict=[found.get(k, '') for k in df.index]).rename_axis('what there is'),f'{said}. ' + (f'Shortcuts: {named}.' if named else 'No shortcut was found.')
+    clips = altered_accuracies(learn, draws).rename({'as they are': 'clips as they are'})
+    df = pd.concat([clips, length, cue_accuracies(dls, n, draws)])
+    found = _verdicts(df, margin)
+    return df.assign(verdict=[found.get(k, '') for k in df.index]).rename_axis('cue'),_summary(df, found)

@@ -28,8 +28,10 @@ from .resume import *
 from .speed import *
 from .learner import *
 from .distributed import *
+from .card import *
 from .weights import *
 from .baselines import *
+from .features import *
 from .recognition import *
 from .retrieval import *
 from .architecture import *

@@ -1,4 +1,4 @@
-"""The same training run by several processes, a share of each batch for each
+"""The same training run by several processes, each with a share of every batch
 
 Docs: https://prp-fastai.github.io/prp_fastai/distributed.html.md"""
 
@@ -23,8 +23,8 @@ def dealt_batches(
     bs:int, # Items in a batch of one process
     rank:int, # Number of this process, from 0
     size:int, # Processes
-)->list: # Places in the order of the epoch
-    "What one process trains on: its part of each batch of `size*bs` items"
+)->list: # Positions in the order of the epoch
+    "One process's training items: its part of each batch of `size*bs`"
     return torch.arange(n//(size*bs)*size*bs).view(-1, size, bs)[:,rank].flatten().tolist()
 
 # %% ../nbs/23a_distributed.ipynb #9c433b72
@@ -32,39 +32,33 @@ def dealt_items(
     n:int, # Items
     rank:int, # Number of this process, from 0
     size:int, # Processes
-)->list: # Places in the order of the items
-    "What one process evaluates: every item is one process's"
+)->list: # Positions in the order of the items
+    "One process's validation items: a range of them"
     return list(range(n*rank//size, n*(rank+1)//size))
 
-# %% ../nbs/23a_distributed.ipynb #0809d685
+# %% ../nbs/23a_distributed.ipynb #8dffb87c
 def _from_first(o):
-    "What the first process has for `o`"
+    "`o` of the first process"
     box = [o]
     torch.distributed.broadcast_object_list(box)
     return box[0]
 
+# %% ../nbs/23a_distributed.ipynb #0809d685
 class SharedDL(GetAttr):
-    "The share of this process in `dl`; the order and the draws are those of the first process. Raises `ValueError` where there is no batch for each"
+    "One process's share of `dl`. Raises `ValueError` if a process gets no batch"
     _default = 'dl'
     def __init__(self,
         dl:DataLoader, # Whole, and the same in each process
-        train:bool, # Deal batches, or items?
-        rank:int=None, # Number of this process; as the launcher says where None
-        size:int=None, # Processes; as the launcher says where None
+        train:bool, # Divide batches (`dealt_batches`), or items (`dealt_items`)?
+        rank:int=None, # Number of this process; the launcher's if None
+        size:int=None, # Processes; the launcher's if None
     ):
         self.dl,self.train,self.rank,self.size = dl,train,ifnone(rank, rank_distrib()),ifnone(size, num_distrib())
-        if train and not len(self): raise ValueError(f'{dl.n} items do not give each of {self.size} processes a batch of {dl.bs}')
+        if train and not len(self):
+            raise ValueError(f'{dl.n} items do not give each of {self.size} processes a batch of {dl.bs}')
 
-    @property
-    def places(self): return dealt_batches(self.n, self.bs, self.rank, self.size) if self.train else dealt_items(self.n, self.rank, self.size)
     @property
     def _DataLoader__idxs(self): return L(self.dl._DataLoader__idxs)[self.places]
-
-    def sample(self):
-        for i,at in enumerate(self.places[getattr(self.dl, 'first_batch', 0)*self.bs:]):
-            self.dl.at = at
-            if i//self.bs%self.dl.num_workers==self.dl.offs: yield self.dl._DataLoader__idxs[at]
-
     def __len__(self): return math.ceil(len(self.places)/self.bs)
     def __iter__(self):
         dl,ours = self.dl,dict(sample=self.sample, drop_last=False)
@@ -76,9 +70,23 @@ class SharedDL(GetAttr):
             for k in ours: del vars(dl)[k]
             vars(dl).update(old)
 
+# %% ../nbs/23a_distributed.ipynb #2c99bee8
+@patch(as_prop=True)
+def places(self:SharedDL)->list: # Positions in the order of `dl`
+    "This process's items"
+    if self.train: return dealt_batches(self.n, self.bs, self.rank, self.size)
+    return dealt_items(self.n, self.rank, self.size)
+
+@patch
+def sample(self:SharedDL):
+    "Yield the items that this worker of this process reads"
+    for i,at in enumerate(self.places[getattr(self.dl, 'first_batch', 0)*self.bs:]):
+        self.dl.at = at
+        if i//self.bs%self.dl.num_workers==self.dl.offs: yield self.dl._DataLoader__idxs[at]
+
 # %% ../nbs/23a_distributed.ipynb #b46b6e93
 class SyncBatchNorm(nn.SyncBatchNorm):
-    "`nn.SyncBatchNorm` that runs on the CPU too; processes have batches of the same size"
+    "`nn.SyncBatchNorm` that also runs on the CPU, for batches of equal size"
     process_group = None
     def forward(self, x):
         if x.is_cuda or not self.training: return super().forward(x)
@@ -96,22 +104,26 @@ class SyncBatchNorm(nn.SyncBatchNorm):
 # %% ../nbs/23a_distributed.ipynb #1f277894
 def sync_batchnorm(
     model:nn.Module, # Changed in place: parameters, buffers and their names stay
-)->dict: # Modules and the classes they had
-    "Let BatchNorm of `model` take its statistics over all processes; `m.__class__ = cls` for what is returned undoes it"
-    plain = {m: type(m) for m in model.modules() if type(m) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)}
+)->dict: # Module -> its former class; `m.__class__ = cls` undoes the change
+    "Make BatchNorm of `model` use statistics over all processes"
+    norms = nn.BatchNorm1d,nn.BatchNorm2d,nn.BatchNorm3d
+    plain = {m: type(m) for m in model.modules() if type(m) in norms}
     for m in plain: m.__class__ = SyncBatchNorm
     return plain
 
 # %% ../nbs/23a_distributed.ipynb #43568ee5
 def _sum_metric(met):
-    "Make of what each process found the value over all items. Raises `TypeError` where that is not known of `met`"
+    "Combine a metric over all processes. Raises `TypeError` if its kind is unknown"
+    def joined(lists): return [*itertools.chain.from_iterable(lists)]
     if isinstance(met, (AvgMetric,AvgLoss)): met.total,met.count = map(sum, zip(*_of_each((met.total, met.count))))
-    elif isinstance(met, AccumMetric): met.preds,met.targs = map(list, map(itertools.chain.from_iterable, zip(*_of_each((met.preds, met.targs)))))
-    elif not isinstance(met, ValueMetric): raise TypeError(f'the metric {met.name} cannot be put together from several processes; write it as a function, for AvgMetric or AccumMetric')
+    elif isinstance(met, AccumMetric): met.preds,met.targs = map(joined, zip(*_of_each((met.preds, met.targs))))
+    elif not isinstance(met, ValueMetric):
+        raise TypeError(f'the metric {met.name} cannot be combined from several processes; '
+                        'write it as a function, for AvgMetric or AccumMetric')
 
 # %% ../nbs/23a_distributed.ipynb #3b9288a1
 class SharedTrainer(DistributedTrainer):
-    "fastai's `DistributedTrainer`, with `SharedDL`s, metrics over all items, and a model that is an ordinary one again after the fit"
+    "fastai's `DistributedTrainer` with `SharedDL`s and metrics over all items"
     parallel,plain = None,{}
     def _wrap_dl(self, dl): return SharedDL(dl, self.training) if isinstance(dl, DataLoader) else dl
 
@@ -123,48 +135,52 @@ class SharedTrainer(DistributedTrainer):
         self.learn.logger = noop
         for cb in self.learn._grab_cbs(CSVLogger): cb.run = False
 
-    def after_train(self): self.recorder._train_mets[1:].map(_sum_metric)
-
-    def before_validate(self):
-        super().before_validate()
-        self.learn.model = get_model(self.model)
-        if isinstance(self.dl, SharedDL): L(self.model.buffers()).map(partial(torch.distributed.broadcast, src=0))
-
-    def after_validate(self):
-        self.learn.model = self.parallel or self.model
-        if not isinstance(self.dl, SharedDL): return
-        self.recorder._valid_mets.map(_sum_metric)
-        for cb in self.learn._grab_cbs(GatherPredsCallback):
-            for k in sorted(vars(cb).keys() & {'inputs','preds','targets','losses'}):
-                setattr(cb, k, to_concat([o for o in _of_each(getattr(cb, k)) if o is not None and len(o)]))
-
     def after_fit(self):
         distrib_barrier()
         for m,cls in self.plain.items(): m.__class__ = cls
         self.learn.model,self.parallel,self.plain = get_model(self.model),None,{}
         self.accelerator.free_memory()
 
+# %% ../nbs/23a_distributed.ipynb #69a294a1
+@patch
+def after_train(self:SharedTrainer): self.recorder._train_mets[1:].map(_sum_metric)
+
+@patch
+def before_validate(self:SharedTrainer):
+    super(SharedTrainer, self).before_validate()
+    self.learn.model = get_model(self.model)
+    if isinstance(self.dl, SharedDL): L(self.model.buffers()).map(partial(torch.distributed.broadcast, src=0))
+
+@patch
+def after_validate(self:SharedTrainer):
+    self.learn.model = self.parallel or self.model
+    if not isinstance(self.dl, SharedDL): return
+    self.recorder._valid_mets.map(_sum_metric)
+    for cb in self.learn._grab_cbs(GatherPredsCallback):
+        for k in sorted(vars(cb).keys() & {'inputs','preds','targets','losses'}):
+            setattr(cb, k, to_concat([o for o in _of_each(getattr(cb, k)) if o is not None and len(o)]))
+
 # %% ../nbs/23a_distributed.ipynb #75c9e981
 @patch
 def to_detach(self:Learner, b, cpu=True, gather=True):
-    "Detach tensors in `b`; `SharedTrainer` gathers what several processes have"
+    "Detach tensors in `b`; `SharedTrainer` gathers them later"
     return to_detach(b, cpu, gather=False)
 
 # %% ../nbs/23a_distributed.ipynb #a4591a70
 @patch
 @delegates(DistributedTrainer.__init__)
 def to_distributed(self:Learner,
-    sync_bn:bool=True, # Take BatchNorm's statistics over all processes?
+    sync_bn:bool=True, # Compute BatchNorm statistics over all processes?
     **kwargs
 )->Learner: # `self`
-    "Share training, validation and predictions with the other processes of this run, where there are any"
+    "Share training, validation and predictions with the other processes, if any"
     if num_distrib()<2: return self
     self.add_cb(SharedTrainer(sync_bn, **{'cpu':default_device().type!='cuda', **kwargs}))
     if rank_distrib(): self.remove_cb(ProgressCallback)
     return self
 
 # %% ../nbs/23a_distributed.ipynb #1fa3dd0b
-class ProcessEnded(RuntimeError): "Another process of this run has ended, and this one cannot go on without it"
+class ProcessEnded(RuntimeError): "Another process of this run has ended, and this one cannot continue alone"
 
 _fastai_ctx = Learner.distrib_ctx
 _lost = ('Connection closed by peer','Connection reset by peer','Broken pipe','Timed out waiting')
@@ -173,22 +189,22 @@ _lost = ('Connection closed by peer','Connection reset by peer','Broken pipe','T
 @contextmanager
 @delegates(DistributedTrainer.__init__)
 def distrib_ctx(self:Learner,
-    sync_bn:bool=True, # Take BatchNorm's statistics over all processes?
+    sync_bn:bool=True, # Compute BatchNorm statistics over all processes?
     **kwargs
 ):
-    "Train, validate and predict with the other processes of this run, where there are any. Raises `ProcessEnded` where one has ended"
+    "Train and predict with the other processes. Raises `ProcessEnded` if one has ended"
     try:
         with _fastai_ctx(self, sync_bn, **kwargs): yield self
     except RuntimeError as e:
         if not any(o in str(e) for o in _lost): raise
-        raise ProcessEnded('another process of this run has ended, or stands still; its own output says why') from e
+        raise ProcessEnded('another process of this run has ended or hangs; its own output says why') from e
 
 # %% ../nbs/23a_distributed.ipynb #77875a0f
 def shard_of(
     items, # Paths, for instance
-    part:str, # 'k/n', k from 0 to n-1
+    part:str, # 'k/n', with k from 0 to n-1
 )->L: # In the order of `items`
-    "Stretch `k` of `items` cut into `n`. Raises `ValueError` where `part` is not of that form"
+    "Range `k` of `items` divided by `n`. Raises `ValueError` for another `part`"
     m = re.fullmatch(r'(\d+)/(\d+)', part)
     if not m or int(m[1])>=int(m[2]): raise ValueError(f"a shard is k/n with k from 0 to n-1, as '0/4', got {part!r}")
     return L(items)[dealt_items(len(items), int(m[1]), int(m[2]))]

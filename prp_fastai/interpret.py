@@ -19,7 +19,7 @@ from .transforms import *
 from .block import *
 from .models.prp import *
 from .learner import *
-from .recognition import *
+from .features import *
 from .architecture import *
 from functools import lru_cache
 from matplotlib.backends.backend_agg import FigureCanvasAgg

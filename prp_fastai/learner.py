@@ -1,4 +1,4 @@
-"""`prp_learner`: an ordinary fastai `Learner` that pretrains
+"""`prp_learner`: an ordinary fastai `Learner` for pretraining
 
 Docs: https://prp-fastai.github.io/prp_fastai/learner.html.md"""
 
@@ -19,6 +19,7 @@ from .losses import *
 from .metrics import *
 from .callback import *
 from .speed import *
+from .card import *
 
 # %% ../nbs/23_learner.ipynb #d64f6f9b
 class _FusedSGD(Optimizer):
@@ -37,6 +38,7 @@ class _FusedSGD(Optimizer):
     def zero_grad(self):
         for p,*_ in self.all_params(): p.grad = None
 
+# %% ../nbs/23_learner.ipynb #fbe9ae21
 def prp_sgd(
     params, # Parameters, or groups of them
     lr:float=.01, # Learning rate
@@ -44,7 +46,7 @@ def prp_sgd(
     wd:float=5e-4, # Weight decay, as part of the gradient
     head_lr_mult:float=10., # Factor on `lr` of the last of several groups
 )->Optimizer:
-    "SGD with the settings of section 4.1, and a faster last group where there are several"
+    "SGD with the settings of section 4.1 and a faster last group"
     opt = _FusedSGD(params, lr=lr, mom=mom, wd=wd, lr_mult=1.)
     if len(opt.param_lists)>1: opt.hypers[-1]['lr_mult'] = head_lr_mult
     return opt
@@ -54,9 +56,9 @@ def prp_adamw(
     params, # Parameters, or groups of them
     lr:float=.004, # Learning rate
     mom:float=.9, # Decay of the mean of gradients
-    wd:float=5e-4, # Weight decay, apart from the gradient
+    wd:float=5e-4, # Weight decay, separate from the gradient
 )->OptimWrapper:
-    "torch's fused AdamW, for training that is too short for the paper's SGD"
+    "torch's fused AdamW, for training too short for the paper's SGD"
     return OptimWrapper(params, torch.optim.AdamW, lr=lr, betas=(mom,.999), weight_decay=wd, fused=True)
 
 optimisers = dict(sgd=prp_sgd, adamw=prp_adamw)
@@ -65,7 +67,7 @@ optimisers = dict(sgd=prp_sgd, adamw=prp_adamw)
 def prp_splitter(
     model:PRPModel, # Model whose parameters are grouped
 )->list: # Groups of parameters
-    "All of the model but the linear layer that tells the rate, and that layer"
+    "All parameters but those of the last rate layer, and these"
     last = params(model.rate[-1]) if 'rate' in model.heads else []
     ids = set(map(id, last))
     return L([p for p in params(model) if id(p) not in ids], last).filter(len)
@@ -81,62 +83,78 @@ def clip_colour(
 _schedules = ('plateau','one_cycle','constant')
 
 def _opt_func(o):
-    "The optimiser of a recipe, as fastai takes it"
+    "The optimiser of a recipe, in the form that fastai expects"
     if not isinstance(o.opt_func, str): return o.opt_func
-    if o.opt_func not in optimisers: raise ValueError(f'opt_func must be one of {", ".join(optimisers)}, got {o.opt_func}')
-    return partial(optimisers[o.opt_func], mom=o.mom, wd=o.wd, **(dict(head_lr_mult=o.head_lr_mult) if o.opt_func=='sgd' else {}))
+    if o.opt_func not in optimisers:
+        raise ValueError(f'opt_func must be one of {", ".join(optimisers)}, got {o.opt_func}')
+    head = dict(head_lr_mult=o.head_lr_mult) if o.opt_func=='sgd' else {}
+    return partial(optimisers[o.opt_func], mom=o.mom, wd=o.wd, **head)
 
 def _model(o, dls):
     "The model of a recipe"
-    if 'rate' in o.heads and len(o.rates)<2: raise ValueError(f"one rate, {o.rates}, leaves nothing to tell apart; use heads=('recon',) or more rates")
+    if 'rate' in o.heads and len(o.rates)<2:
+        raise ValueError(f"one rate, {o.rates}, leaves nothing to tell apart; use heads=('recon',) or more rates")
     if o.mean_colour and o.final!='linear': raise ValueError(f"mean_colour needs final='linear', got {o.final!r}")
     model = PRPModel(o.arch, len(o.rates), o.recon_rate, o.heads, o.width, o.final, o.head_convs)
     if o.mean_colour and 'recon' in model.heads: model.recon.layers[-1][0].bias.data.copy_(clip_colour(dls))
     return model
 
+# %% ../nbs/23_learner.ipynb #d4c44832
+def _metrics(heads, loss_func):
+    "Rate accuracy and the parts of the loss"
+    names = [dict(rate='loss_d', recon='loss_g')[o] for o in heads if hasattr(loss_func, 'parts')]
+    return [rate_accuracy]*('rate' in heads) + [LossPart(o) for o in names]
+
+def _learner_recipe(dls, recipe, kwargs):
+    "The recipe of a learner of `dls`, and the keywords that are not in it"
+    clips = {k: getattr(dls.recipe, k) for k in field_names(Sampling, Crop, Attention)}
+    o,others = take_recipe(ifnone(recipe, dls.recipe), kwargs, set(field_names(Heads, Optim))-{'bs'})
+    o = get_recipe(o, **clips, bs=dls.bs)
+    if o.schedule not in _schedules:
+        raise ValueError(f'schedule must be one of {", ".join(_schedules)}, got {o.schedule}')
+    if callable(o.opt_func) and 'wd' in kwargs: others['wd'] = o.wd
+    return o,others
+
 # %% ../nbs/23_learner.ipynb #ab61e6c3
 @delegates(Learner.__init__, but=['wd_bn_bias'])
 @with_fields(Heads, Optim, but=['arch','heads','bs'])
 def prp_learner(
-    dls:PRPDataLoaders, # What to learn from
-    arch=None, # Encoder, as `create_encoder` takes it: a name, a function of `width`, a module; the recipe's if None
+    dls:PRPDataLoaders, # Training and validation clips
+    arch=None, # Encoder for `create_encoder`: a name, a function of `width` or a module; the recipe's if None
     heads=None, # `('rate','recon')` is DG-P, `('rate',)` DP, `('recon',)` GP; the recipe's if None
-    recipe=None, # Which model and training: a `Recipe` or its name, changed by the fields below; that of `dls` if None
-    speed:str='auto', # Speed-ups by name (`speed_cbs`); 'auto' for those that win on this device and keep 32-bit arithmetic
-    loss_func=None, # In place of `PRPLoss`
+    recipe=None, # A `Recipe` or its name, changed by the fields below; that of `dls` if None
+    speed:str='auto', # Speed-ups by name (`speed_cbs`); 'auto': the fastest on this device in 32-bit arithmetic
+    loss_func=None, # Replaces `PRPLoss`
     splitter=prp_splitter, # Model -> groups of parameters
-    metrics=None, # After rate accuracy and the parts of the loss
-    cbs=None, # After `StopAtNonFinite`, `SkipUnread` and those of `speed`
+    metrics=None, # Added after rate accuracy and the parts of the loss
+    cbs=None, # Added after `StopAtNonFinite`, `SkipUnread` and those of `speed`
     **kwargs
-)->Learner: # Ready to fit; `learn.recipe` says what it is
-    "A `Learner` of `PRPModel` with the losses, metrics and optimiser of the paper"
-    clips = {k: getattr(dls.recipe, k) for k in field_names(Sampling, Crop, Attention)}
+)->Learner: # With the recipe as `learn.recipe`
+    "A `Learner` of `PRPModel` with the paper's losses, metrics and optimiser"
     named = {k:v for k,v in dict(arch=arch, heads=heads).items() if v is not None}
-    o,others = take_recipe(ifnone(recipe, dls.recipe), {**kwargs, **named}, set(field_names(Heads, Optim))-{'bs'})
-    o = get_recipe(o, **clips, bs=dls.bs)
-    if o.schedule not in _schedules: raise ValueError(f'schedule must be one of {", ".join(_schedules)}, got {o.schedule}')
-    if callable(o.opt_func) and 'wd' in kwargs: others['wd'] = o.wd
+    o,others = _learner_recipe(dls, recipe, {**kwargs, **named})
     model = _model(o, dls)
     loss_func = loss_func or PRPLoss(model.heads, o.lambda_d, o.lambda_g)
-    ours = [rate_accuracy]*('rate' in model.heads) + [LossPart(dict(rate='loss_d', recon='loss_g')[h]) for h in model.heads if hasattr(loss_func, 'parts')]
-    learn = Learner(dls, model, loss_func, opt_func=_opt_func(o), lr=o.lr, splitter=splitter, metrics=[*ours, *L(metrics)], wd_bn_bias=True,
+    learn = Learner(dls, model, loss_func, opt_func=_opt_func(o), lr=o.lr, splitter=splitter, wd_bn_bias=True,
+                    metrics=[*_metrics(model.heads, loss_func), *L(metrics)],
                     cbs=[StopAtNonFinite(), SkipUnread(), *speed_cbs(speed, dls.device), *L(cbs)], **others)
     learn.recipe = o
+    set_card(learn)
     return learn
 
 # %% ../nbs/23_learner.ipynb #f6426753
 def plateau(
     patience:int=50, # Epochs without a better validation loss before the rate drops
 )->ReduceLROnPlateau: # For `learn.fit(300, cbs=plateau())`
-    "The authors' schedule: a tenth of the learning rate after `patience` epochs without progress, down to 1e-7"
+    "The authors' schedule: a tenth of the learning rate at each plateau, down to 1e-7"
     return ReduceLROnPlateau(monitor='valid_loss', patience=patience, factor=10, min_lr=1e-7)
 
 # %% ../nbs/23_learner.ipynb #20bf2417
 @patch
 def fit_recipe(self:Learner,
-    cbs=None, # For this fit alone
+    cbs=None, # For this fit only
 ):
-    "Train for the epochs of `learn.recipe`, at its learning rate and by its schedule"
+    "Train with epochs, learning rate and schedule of `learn.recipe`"
     o,cbs = self.recipe,L(cbs)
     if o.schedule=='one_cycle': self.fit_one_cycle(o.epochs, o.lr, cbs=cbs)
     else: self.fit(o.epochs, o.lr, cbs=cbs + ([plateau(o.patience)] if o.schedule=='plateau' else []))
@@ -144,15 +162,16 @@ def fit_recipe(self:Learner,
 # %% ../nbs/23_learner.ipynb #144f7d4b
 @dispatch
 def show_results(x:TensorVideo, y:tuple, samples, outs, ctxs=None, max_n=4, n_frames=4, **kwargs):
-    "A row an item: clip, target, reconstruction where there is one, motion attention"
+    "One row per clip: clip, target, reconstruction, motion attention"
     rate,G,M = y
     rows,titles,colors = [],[],[]
     for i in range(min(max_n, len(x))):
         true = samples[i][1]
-        told,rebuilt = (first(outs[i], risinstance(c)) for c in (Category,TensorVideo))
-        named = {f'rate {true}' + (f', told {told}' if told else ''): x[i], 'target': G[i], 'reconstruction': rebuilt, 'motion attention': M[i]}
+        pred,rebuilt = (first(outs[i], risinstance(c)) for c in (Category,TensorVideo))
+        title = f'rate {true}' + (f', predicted {pred}' if pred else '')
+        named = {title: x[i], 'target': G[i], 'reconstruction': rebuilt, 'motion attention': M[i]}
         named = {k:v for k,v in named.items() if v is not None}
         rows.append([*named.values()])
         titles.append([*named])
-        colors.append('black' if told is None else 'tab:blue' if told==true else 'tab:orange')
+        colors.append('black' if pred is None else 'tab:blue' if pred==true else 'tab:orange')
     return show_strips(rows, titles, n_frames, colors=colors)

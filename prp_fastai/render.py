@@ -1,4 +1,4 @@
-"""Videos of fifteen actions, drawn from motion capture
+"""Videos of fifteen actions, rendered from motion capture
 
 Docs: https://prp-fastai.github.io/prp_fastai/render.html.md"""
 
@@ -19,8 +19,8 @@ from .core import *
 from .read import *
 
 # %% ../nbs/50_render.ipynb #48f5a3dd
-mocap_actions = L('Backflip', 'Cartwheel', 'Crawl', 'DanceA', 'DanceB', 'GetupFacedown', 'GetupFaceup', 'Jump', 'Kick', 'Punch',
-            'Roll', 'Run', 'Spin', 'Spinkick', 'Walk')
+mocap_actions = L('Backflip', 'Cartwheel', 'Crawl', 'DanceA', 'DanceB', 'GetupFacedown', 'GetupFaceup', 'Jump',
+                  'Kick', 'Punch', 'Roll', 'Run', 'Spin', 'Spinkick', 'Walk')
 
 # %% ../nbs/50_render.ipynb #d010ec91
 def _pybullet():
@@ -40,7 +40,7 @@ _quats = [slice(3,7), *(o for o in _joints.values() if o.stop-o.start==4)]
 def load_motion(
     action:str, # One of `mocap_actions`
 )->tuple: # Times (n) in seconds, starting at 0, and poses (n,43), the last like the first
-    "One closed cycle of `action`, on the spot"
+    "One closed cycle of `action`, without travel"
     if action not in mocap_actions: raise ValueError(f"no motion for {action!r}, only for {', '.join(mocap_actions)}")
     frames = (_pybullet()[1]/f'data/motions/humanoid3d_{camel2snake(action)}.txt').read_json()['Frames']
     steps,poses = np.split(np.array(frames), [1], 1)
@@ -55,10 +55,10 @@ def load_motion(
 
 # %% ../nbs/50_render.ipynb #5733d1d9
 def pose_at(
-    motion:tuple, # What `load_motion` gives
-    t, # Seconds (n); the cycle repeats for ever
+    motion:tuple, # From `load_motion`
+    t, # Times (n) in seconds; the cycle repeats
 )->np.ndarray: # Poses (n,43)
-    "The poses of `motion` at moments `t`"
+    "Poses of `motion` at times `t`"
     times,poses = motion
     poses = np.stack([np.interp(t%times[-1], times, o) for o in poses.T], 1)
     for q in _quats: poses[:,q] /= np.linalg.norm(poses[:,q], axis=1, keepdims=True)
@@ -77,9 +77,9 @@ def _reshape(link, kind, xyz, rpy, **size):
 
 # %% ../nbs/50_render.ipynb #6081bb2a
 def actor_urdf(
-    rng:np.random.Generator, # Source of all that is random
-)->tuple: # URDF text, and the length of the legs, 1 being the original's
-    "A humanoid with a build of its own"
+    rng:np.random.Generator, # Source of all randomness
+)->tuple: # URDF text, and the length of the legs relative to the original
+    "A humanoid with a random build"
     robot = ET.fromstring((_pybullet()[1]/'humanoid/humanoid.urdf').read_text().rstrip('\0'))
     girth,leg,arm,head = rng.uniform([1,.9,.9,.9], [1.4,1.12,1.1,1.2])
     for part in robot:
@@ -97,11 +97,11 @@ def actor_urdf(
 def _rgb(h, s, v): return np.array(hsv_to_rgb(h%1, s, v))
 
 def random_clothes(
-    rng:np.random.Generator, # Source of all that is random
-    hue:float, # Hue of the backdrop
-    bright:float, # Brightness of the backdrop
-)->dict: # Colour (3) in 0..1 of every kind of link
-    "Colours that stand out from a backdrop of `hue` and `bright`"
+    rng:np.random.Generator, # Source of all randomness
+    hue:float, # Hue of the background, 0..1
+    bright:float, # Brightness of the background, 0..1
+)->dict: # Kind of link -> colour (3) in 0..1
+    "Colours that stand out from the background"
     light = ([.2,.45],[.9,1])[bright<.65]
     skin = _rgb(rng.uniform(.03,.08), rng.uniform(.3,.6), rng.uniform(.35,.65)+.3*(bright<.65))
     shirt,pants,shoes = (_rgb(hue+.5+rng.uniform(-.22,.22), rng.uniform(.4,.8), rng.uniform(*light)) for _ in range(3))
@@ -110,17 +110,17 @@ def random_clothes(
 
 # %% ../nbs/50_render.ipynb #ddd644b4
 def _noise(rng, n, k):
-    "Smooth noise (n,n) in 0..1 with about `k` humps a side"
+    "Smooth noise (n,n) in 0..1 with about `k` bumps per side"
     return zoom(rng.random((k,k)), n/k, order=3, mode='reflect', grid_mode=True).clip(0,1)
 
 # %% ../nbs/50_render.ipynb #7b75593b
 def random_texture(
-    rng:np.random.Generator, # Source of all that is random
-    hue:float, # Where on the colour circle its colours lie, 0..1
-    bright:float, # How bright they are on the whole, 0..1
-    n:int=256, # Pixels a side
+    rng:np.random.Generator, # Source of all randomness
+    hue:float, # Typical hue of its colours, 0..1
+    bright:float, # Their mean brightness, 0..1
+    n:int=256, # Pixels per side
 )->np.ndarray: # Picture (n,n,3), 0..255
-    "A square of pleasant nothing"
+    "A random texture"
     y,x = np.mgrid[:n,:n]/n
     def layer(img, mask):
         colour = _rgb(hue+rng.normal(0,.07), rng.uniform(.15,.5), np.clip(bright+rng.uniform(-.22,.22), .1, 1))
@@ -150,9 +150,9 @@ class _World:
 
 # %% ../nbs/50_render.ipynb #52c6ea19
 class Scene:
-    "An actor before a backdrop, in pictures of `size` (h,w) pixels"
+    "An actor in front of a background"
     def __init__(self,
-        rng:np.random.Generator, # Source of all that is random
+        rng:np.random.Generator, # Source of all randomness
         size:tuple=(120,160), # Height and width of the pictures in pixels
     ):
         hue,bright = rng.random(),rng.uniform(.4,.8)
@@ -161,10 +161,12 @@ class Scene:
         with TemporaryDirectory() as d:
             (Path(d)/'actor.urdf').write_text(urdf)
             self.body = self.world.loadURDF(f'{d}/actor.urdf', globalScaling=.25)
-        names = [self.world.getJointInfo(self.body, i)[12].decode() for i in range(self.world.getNumJoints(self.body))]
+        n = self.world.getNumJoints(self.body)
+        names = [self.world.getJointInfo(self.body, i)[12].decode() for i in range(n)]
         self.joints = {o:names.index(o) for o in _joints}
         colours = random_clothes(rng, hue, bright)
-        for i,o in enumerate(names): self.world.changeVisualShape(self.body, i, rgbaColor=[*colours[o.split('_')[-1]],1])
+        for i,o in enumerate(names):
+            self.world.changeVisualShape(self.body, i, rgbaColor=[*colours[o.split('_')[-1]],1])
         self.wall,self.floor = random_texture(rng, hue, bright),random_texture(rng, hue+rng.uniform(-.2,.2), bright*.8)
         self.depth,self.turn = rng.uniform(2,3.5),rng.uniform(0, 2*np.pi)
         self.light = dict(lightDirection=rng.uniform([-2,1,2],[2,3,3]).tolist(), lightAmbientCoeff=rng.uniform(.5,.65),
@@ -172,7 +174,7 @@ class Scene:
 
 # %% ../nbs/50_render.ipynb #d6f02e22
 @patch
-def strike(self:Scene, pose:np.ndarray): # Pose (43), of `pose_at`
+def strike(self:Scene, pose:np.ndarray): # Pose (43), from `pose_at`
     "Put the actor into `pose`"
     def quat(q): return np.roll(pose[q], -1).tolist()
     w = self.world
@@ -184,18 +186,18 @@ def strike(self:Scene, pose:np.ndarray): # Pose (43), of `pose_at`
 
 # %% ../nbs/50_render.ipynb #03755efc
 @patch
-def shade(self:Scene, x, z): # Places on the floor, in metres
-    "How dark the actor's shadow makes them, 0..1"
+def shade(self:Scene, x, z): # Positions on the floor, in metres
+    "Darkness of the actor's shadow there, 0..1"
     links = [o[0] for o in self.world.getLinkStates(self.body, range(self.world.getNumJoints(self.body)))]
     return sum(.25/(1+6*ly) * np.exp(-((x-lx)**2 + (z-lz)**2)/(.02+.1*max(ly,0))) for lx,ly,lz in links).clip(0,.5)
 
 # %% ../nbs/50_render.ipynb #749f1250
 @patch
 def backdrop(self:Scene,
-    eye:np.ndarray, # Where the camera is (3)
-    rays:np.ndarray, # Direction in which each pixel looks (h,w,3)
+    eye:np.ndarray, # Position of the camera (3)
+    rays:np.ndarray, # Viewing direction of each pixel (h,w,3)
 )->np.ndarray: # Picture (h,w,3), 0..255
-    "What is seen behind the actor"
+    "Render wall and floor behind the actor"
     def see(tex, dist, axes):
         hits = eye + rays*dist[...,None]
         at = np.moveaxis((hits+[3,0,3])[...,axes], -1, 0)*len(tex)/6
@@ -209,12 +211,13 @@ def backdrop(self:Scene,
 # %% ../nbs/50_render.ipynb #cc14a4d8
 @patch
 def shoot(self:Scene,
-    eye:np.ndarray, # Where the camera is (3)
-    target:np.ndarray, # What it looks at (3)
+    eye:np.ndarray, # Position of the camera (3)
+    target:np.ndarray, # Point it looks at (3)
 )->np.ndarray: # Picture (h,w,3), `uint8`
-    "Take a picture"
+    "Render one picture"
     (h,w),p,fov = self.size,self.world,50
-    view,proj = p.computeViewMatrix(eye.tolist(), target.tolist(), [0,1,0]),p.computeProjectionMatrixFOV(fov, w/h, .1, 20)
+    view = p.computeViewMatrix(eye.tolist(), target.tolist(), [0,1,0])
+    proj = p.computeProjectionMatrixFOV(fov, w/h, .1, 20)
     *_,body,_,mask = p.getCameraImage(2*w, 2*h, view, proj, renderer=p.ER_TINY_RENDERER, **self.light)
     body,mask = np.reshape(body, (2*h,2*w,4)),np.reshape(mask, (2*h,2*w,1))>=0
     body,mask = (o.reshape(h,2,w,2,-1).mean((1,3)) for o in (body[...,:3]*mask, mask))
@@ -225,18 +228,18 @@ def shoot(self:Scene,
 # %% ../nbs/50_render.ipynb #473ad99f
 @patch
 def focus(self:Scene, poses): # Poses (t,43)
-    "Points (t,3) to keep in the middle of the picture"
+    "Points (t,3) that the camera follows"
     (x,y,z),c,s = poses[:,:3].T,np.cos(self.turn),np.sin(self.turn)
     return np.stack([c*x+s*z, .45+.5*y, c*z-s*x], 1)
 
 # %% ../nbs/50_render.ipynb #1357be3b
 def camera_path(
-    focus:np.ndarray, # What to keep in the picture, at each frame (t,3)
-    rng:np.random.Generator, # Source of what a group of clips shares
-    take:np.random.Generator, # Source of what is a clip's own
+    focus:np.ndarray, # Point to follow at each frame (t,3)
+    rng:np.random.Generator, # Source of the randomness that a group of clips shares
+    take:np.random.Generator, # Source of the randomness of this clip
     fps:float=25, # Frames per second
-)->tuple: # Places of the camera and of what it looks at, (t,3) each
-    "A smooth walk round `focus`"
+)->tuple: # Positions of the camera and points it looks at, (t,3) each
+    "A smooth path around `focus`"
     t = np.arange(len(focus))[:,None]/fps
     sway = np.sin(2*np.pi*(take.uniform(.06,.2,5)*t + take.random(5)))
     rough = [*rng.uniform([-25,4,2.75], [25,22,3.3]), 0, 0]
@@ -248,13 +251,13 @@ def camera_path(
 # %% ../nbs/50_render.ipynb #1d38358a
 def render_clip(
     action:str, # One of `mocap_actions`
-    seed=0, # Number, or several, from which actor, backdrop, light and rough camera follow
-    take:int=1, # Number of the clip among those that share `seed`
-    n:int=None, # Frames; between 130 and 200 where None
+    seed=0, # One or more numbers that fix actor, background, light and approximate camera
+    take:int=1, # Number of the clip within its group
+    n:int=None, # Frames; random from 130 to 200 if None
     size:tuple=(120,160), # Height and width in pixels
     fps:float=25, # Frames per second
 )->TensorVideo: # `uint8` (3,t,h,w)
-    "Draw a video of `action`; needs pybullet"
+    "Render a video of `action`; needs pybullet"
     rng,own = (np.random.default_rng([*L(seed), o]) for o in (0,take))
     scene = Scene(rng, size)
     if n is None: n = own.integers(130, 201)
@@ -268,14 +271,14 @@ def render_clip(
 
 # %% ../nbs/50_render.ipynb #800f7d6a
 def _clip_name(action, group, clip):
-    "Where a clip of a set lies, by UCF101's names"
+    "Path of a clip in UCF101's naming"
     return f'{action}/v_{action}_g{group:02}_c{clip:02}.mp4'
 
 def _write_splits(
     path, # Folder to write to
     takes:L, # (action, group, clip) of every clip
 ):
-    "Write UCF101's lists: classes, and three splits that hold whole groups out"
+    "Write UCF101's lists: classes, and three splits by group"
     ids = {o:i for i,o in enumerate(takes.itemgot(0).unique(), 1)}
     n = max(1, max(takes.itemgot(1))//5)
     def write(name, lines): (Path(path)/name).mk_write(''.join(f'{o}\n' for o in lines))
@@ -299,13 +302,13 @@ def _render_one(o, out, seed, fps=25, **kwargs):
 def render_set(
     out, # Folder to write to
     per_class:int=4, # Clips of each action
-    per_group:int=None, # Clips that share actor, backdrop and rough camera; as many as make 20 groups where None
+    per_group:int=None, # Clips that share actor, background and approximate camera; None: enough for 20 groups
     seed:int=0, # The same seed gives the same videos
     n_workers:int=defaults.cpus, # Processes
-    classes=mocap_actions, # Actions to draw
+    classes=mocap_actions, # Actions to render
     **kwargs
 )->Path: # `out`
-    "Write `video` and `split`, laid out as in UCF101, to `out`; videos that are there stay as they are"
+    "Render a dataset in UCF101's layout: the folders `video` and `split`"
     out,per_group = Path(out),per_group or -(-per_class//20)
     takes = L((o, i//per_group+1, i%per_group+1) for o in classes for i in range(per_class))
     _write_splits(out/'split', takes)
@@ -318,9 +321,9 @@ def render_set(
 def prp_render(
     out:Path, # Folder to write `video` and `split` to
     per_class:int=4, # Clips of each action
-    per_group:int=None, # Clips that share actor, backdrop and rough camera; by default as many as make 20 groups
+    per_group:int=None, # Clips that share actor, background and approximate camera; by default enough for 20 groups
     seed:int=0, # The same seed gives the same videos
     n_workers:int=defaults.cpus, # Processes
 ):
-    "Draw a set of videos of 15 human actions, laid out and split as UCF101 is; videos that are there stay"
+    "Render missing videos of a dataset of 15 human actions in UCF101's layout"
     render_set(out, per_class, per_group, seed, n_workers)

@@ -1,4 +1,4 @@
-"""A run that was killed goes on to the same numbers as one that was not
+"""An interrupted run resumes to the same numbers as one that was not interrupted
 
 Docs: https://prp-fastai.github.io/prp_fastai/resume.html.md"""
 
@@ -15,7 +15,7 @@ import signal,threading
 
 # %% ../nbs/22a_resume.ipynb #c27e7301
 def _plain(o):
-    "`o`, of tensors, numbers, strings and containers alone. Raises `TypeError` where it holds anything else"
+    "`o` as tensors, numbers, strings and containers. Raises `TypeError` for anything else"
     if isinstance(o, Tensor): return o.detach().as_subclass(Tensor)
     if isinstance(o, np.generic): return o.item()
     if o is None or isinstance(o, (bool,int,float,str)): return o
@@ -24,7 +24,7 @@ def _plain(o):
     raise TypeError(f'{type(o).__name__} is not kept')
 
 def _memory(o):
-    "Attributes of `o` that can be kept, but for its arguments, names and the time of day"
+    "Attributes of `o` that can be kept, except arguments, names and times"
     res,but = {},{*signature(type(o)).parameters, '__stored_args__', 'start_epoch'}
     for k,v in vars(o).items():
         with suppress(TypeError): res[k] = _plain(v)
@@ -34,7 +34,8 @@ def _memory(o):
 def _random_state():
     "States of the random number generators"
     kind,keys,*rest = np.random.get_state()
-    return dict(python=random.getstate(), numpy=(kind, torch.from_numpy(keys.astype(np.int64)), *rest), torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all())
+    return dict(python=random.getstate(), numpy=(kind, torch.from_numpy(keys.astype(np.int64)), *rest),
+                torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all())
 
 def _set_random_state(o):
     kind,keys,*rest = o['numpy']
@@ -61,12 +62,12 @@ def all_batches(self:Learner):
 
 # %% ../nbs/22a_resume.ipynb #1829f0fd
 def _whole(dl):
-    "`dl`, or that of which it is one process's share"
+    "`dl`, or the whole DataLoader if `dl` is one process's share"
     return getattr(dl, 'dl', dl)
 
 # %% ../nbs/22a_resume.ipynb #a5942cfb
 def _of_each(o):
-    "What each process has for `o`"
+    "`o` of each process"
     if not num_distrib(): return [o]
     res = [None]*num_distrib()
     torch.distributed.all_gather_object(res, o)
@@ -74,63 +75,73 @@ def _of_each(o):
 
 # %% ../nbs/22a_resume.ipynb #10fdb4d0
 class Resume(Callback):
-    "Keep a run in `folder`, as `last.pth` and `history.csv`, and go on with the one that is there, exactly. SIGTERM ends it after the batch at hand. With other DataLoaders than `VideoDL`, it goes on from the end of an epoch"
+    "Keep a run in `folder`, and resume exactly the run that is there"
     order = 100
     def __init__(self,
-        folder, # Where the run is kept
-        every:int=None, # Batches after which it is kept within an epoch; only at the end of epochs, and on SIGTERM, where None
+        folder, # Folder of the run
+        every:int=None, # Also keep it after every so many batches; None: only after epochs and on SIGTERM
     ): self.folder,self.every,self.history,self.stopped,self.middle = Path(folder),every,[],False,None
-
-    @property
-    def file(self): return self.folder/'last.pth'
 
     def before_fit(self):
         self.run = not (hasattr(self, 'lr_finder') or self.lock.locked())
         if not self.run: return
         self.history,self.stopped,self.middle,self.kept = [],False,None,None
         self._listen()
-        if self.file.exists(): self._go_on(torch.load(self.file, map_location='cpu', weights_only=True))
-
-    def before_train(self):
-        if self.middle:
-            self._remember(self.middle)
-            _whole(self.dl).first_batch,self.middle = self.middle['iter'],None
-        self.dl_rngs = [_whole(o).rng.getstate() for o in self.dls]
-
-    def after_batch(self):
-        if not self.training and num_distrib(): return
-        stop,done = self._told_to_stop(),self.iter+1
-        if self.training and hasattr(_whole(self.dl), 'first_batch'):
-            due = stop or self.every and done%self.every==0
-            if due or done==self.n_iter: self.kept = self._state(self.epoch, done)
-            if due: self._write(self.kept)
-        elif stop and self.kept: self._write(self.kept)
-        if stop: self._leave()
-
-    def after_epoch(self):
-        self.history.append(_plain(dict(zip(self.recorder.metric_names, self.recorder.log))))
-        self.dl_rngs,self.kept = [_whole(o).rng.getstate() for o in self.dls],None
-        self._write(self._state(self.epoch+1, 0))
-        if self._told_to_stop(): self._leave()
+        if self.file.exists(): self._resume(torch.load(self.file, map_location='cpu', weights_only=True))
 
     def after_fit(self):
         if self.before is not None: signal.signal(signal.SIGTERM, self.before)
+
+@patch(as_prop=True)
+def file(self:Resume)->Path: # `last.pth` in the folder
+    "File that holds the run's state"
+    return self.folder/'last.pth'
+
+# %% ../nbs/22a_resume.ipynb #cdc9da1a
+@patch
+def before_train(self:Resume):
+    if self.middle:
+        self._remember(self.middle)
+        _whole(self.dl).first_batch,self.middle = self.middle['iter'],None
+    self.dl_rngs = [_whole(o).rng.getstate() for o in self.dls]
+
+@patch
+def after_batch(self:Resume):
+    if not self.training and num_distrib(): return
+    stop,done = self._must_stop(),self.iter+1
+    if self.training and hasattr(_whole(self.dl), 'first_batch'):
+        due = stop or self.every and done%self.every==0
+        if due or done==self.n_iter: self.kept = self._state(self.epoch, done)
+        if due: self._write(self.kept)
+    elif stop and self.kept: self._write(self.kept)
+    if stop: self._leave()
+
+@patch
+def after_epoch(self:Resume):
+    self.history.append(_plain(dict(zip(self.recorder.metric_names, self.recorder.log))))
+    self.dl_rngs,self.kept = [_whole(o).rng.getstate() for o in self.dls],None
+    self._write(self._state(self.epoch+1, 0))
+    if self._must_stop(): self._leave()
 
 # %% ../nbs/22a_resume.ipynb #a90e175e
 @patch
 def _metrics(self:Resume): return [self.recorder.loss, self.recorder.smooth_loss, *self.learn.metrics]
 
-def _grads(model): return [p.grad if p.grad is not None and p.grad.any() else None for p in get_model(model).parameters()]
+def _grads(model):
+    return [p.grad if p.grad is not None and p.grad.any() else None for p in get_model(model).parameters()]
 
 @patch
 def _state(self:Resume, epoch, iter):
     cbs = {cb.name: _memory(cb) for cb in self.learn.cbs.sorted('name') if cb is not self}
     cbs['recorder']['losses'] = [float(o) for o in self.recorder.losses]
     model,scaler = get_model(self.learn.model),getattr(self.learn, 'scaler', None)
-    return dict(epoch=epoch, iter=iter, n_iter=len(self.dls.train), processes=num_distrib(), frozen=self.opt.frozen_idx, model=model.state_dict(), grads=_plain(_grads(model)),
-                opt=_plain(self.opt.state_dict()), cbs=cbs, metrics=_of_each([_memory(o) for o in self._metrics()]), scaler=scaler.state_dict() if scaler else None, history=self.history,
-                pct_train=self.pct_train, train_iter=self.train_iter, dl_rngs=self.dl_rngs, random=_of_each(_random_state()))
+    return dict(epoch=epoch, iter=iter, n_iter=len(self.dls.train), processes=num_distrib(), frozen=self.opt.frozen_idx,
+                model=model.state_dict(), grads=_plain(_grads(model)), opt=_plain(self.opt.state_dict()), cbs=cbs,
+                metrics=_of_each([_memory(o) for o in self._metrics()]), scaler=scaler.state_dict() if scaler else None,
+                history=self.history, pct_train=self.pct_train, train_iter=self.train_iter, dl_rngs=self.dl_rngs,
+                random=_of_each(_random_state()))
 
+# %% ../nbs/22a_resume.ipynb #3d141506
 @patch
 def _write(self:Resume, state):
     if rank_distrib(): return
@@ -147,24 +158,34 @@ def _write_history(self:Resume, state):
 
 # %% ../nbs/22a_resume.ipynb #17a48a67
 @patch
-def _go_on(self:Resume, state):
-    if state['n_iter']!=len(self.dls.train):
-        raise ValueError(f"{self.file} is of a run with {state['n_iter']} batches an epoch, this one has {len(self.dls.train)}: use another folder, or the same videos and bs")
-    if state['processes']!=num_distrib(): raise ValueError(f"{self.file} is of a run of {state['processes'] or 1} processes, this one has {num_distrib() or 1}")
-    if state['frozen']!=self.opt.frozen_idx: raise ValueError(f'{self.file} is of a run with other layers frozen: keep each part of fine-tuning in a folder of its own')
+def _check(self:Resume, state):
+    "Raise `ValueError` if `state` is of a run that differs from this one"
+    n,ours = len(self.dls.train),f'{self.file} is of a run'
+    if state['n_iter']!=n: raise ValueError(f"{ours} with {state['n_iter']} batches an epoch, this one has {n}: "
+                                            "use another folder, or the same videos and bs")
+    if state['processes']!=num_distrib():
+        raise ValueError(f"{ours} of {state['processes'] or 1} processes, this one has {num_distrib() or 1}")
+    if state['frozen']!=self.opt.frozen_idx:
+        raise ValueError(f'{ours} with other layers frozen: use one folder for each part of fine-tuning')
+
+# %% ../nbs/22a_resume.ipynb #34204a6e
+@patch
+def _resume(self:Resume, state):
+    self._check(state)
     model = get_model(self.learn.model)
     device = next(model.parameters()).device
     model.load_state_dict(state['model'])
     for p,g in zip(model.parameters(), state['grads']): p.grad = to_device(g, device)
     self.opt.load_state_dict(to_device(state['opt'], device))
     if state['scaler']: self.scaler.load_state_dict(state['scaler'])
-    self.history,self.learn.first_epoch,self.middle = state['history'],state['epoch'],state if state['iter'] else None
+    self.history,self.learn.first_epoch = state['history'],state['epoch']
+    self.middle = state if state['iter'] else None
     self._remember(state)
     if hasattr(self.learn, 'progress') and hasattr(self.progress, 'mbar'): self.progress.mbar.update(0)
     if self.history: self.learn.final_record = L(self.recorder.values[-1])
     if rank_distrib(): return
     self._write_history(state)
-    print(f"goes on at epoch {state['epoch']} of {self.n_epoch}, batch {state['iter']} of {state['n_iter']}")
+    print(f"resumes at epoch {state['epoch']} of {self.n_epoch}, batch {state['iter']} of {state['n_iter']}")
 
 @patch
 def _remember(self:Resume, state):
@@ -187,9 +208,10 @@ def _listen(self:Resume):
     signal.signal(signal.SIGTERM, stop)
 
 @patch
-def _told_to_stop(self:Resume): return any(_of_each(self.stopped))
+def _must_stop(self:Resume): return any(_of_each(self.stopped))
 
 @patch
 def _leave(self:Resume):
-    if not rank_distrib(): print(f'stopped in epoch {self.epoch} of {self.n_epoch}; {self.file} is where it goes on', flush=True)
+    if not rank_distrib():
+        print(f'stopped in epoch {self.epoch} of {self.n_epoch}; {self.file} holds the run to resume', flush=True)
     raise SystemExit(128+signal.SIGTERM)

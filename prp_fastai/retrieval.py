@@ -11,63 +11,42 @@ __all__ = ['protocols', 'RetrievalProtocol', 'protocol_for', 'clip_features', 'v
 # %% ../nbs/31_retrieval.ipynb #ba441617
 from fastai.vision.all import *
 from .core import *
-from .core import _progress
 from .read import *
 from .external import *
-from .sampling import *
-from .block import *
-from .models.encoders import *
-from .models.prp import *
+from .card import *
 from .weights import *
-from .recognition import *
+from .features import *
 from collections import Counter
-from dataclasses import dataclass,field,replace
+from dataclasses import dataclass,replace
 import json
 
 # %% ../nbs/31_retrieval.ipynb #d67d349b
 def _max_pool(x): return F.max_pool3d(x, (1,2,2)).flatten(1)
-def _mean_pool(x): return x.mean((2,3,4))
 def _time_pool(x): return F.adaptive_avg_pool3d(x, (4,1,1)).flatten(1)
-def _windows(n_frames, l):
-    if n_frames<l: raise ValueError(f'{n_frames} frames are too few for a window of {l}')
-    return range(0, n_frames-l+1, l)
-
-def _imagenet(x): return (x-tensor(imagenet_stats[0]).to(x).view(3,1,1,1))/tensor(imagenet_stats[1]).to(x).view(3,1,1,1)
-def _bgr(x): return x.flip(1)
-_pixels = {'RGB in 0..1': noop, 'RGB, mean and standard deviation of ImageNet': _imagenet, 'BGR in 0..1': _bgr}
 
 @dataclass(frozen=True)
-class RetrievalProtocol:
+class RetrievalProtocol(ClipProtocol):
     "How a video becomes a feature, and how features are compared"
-    n_clips:int # Clips of a video; 0 for windows side by side
-    pool:callable=field(repr=False) # Feature map (n,c,t,h,w) -> features (n,d)
-    per_channel:int # d/c at `clip_len` and `size`
-    clip_len:int=16 # Frames in a clip
-    size:int=112 # Side of the centre crop in pixels
-    s:int=1 # Sampling interval
-    pixels:str='RGB in 0..1' # Colours
-    zoom:float=0. # Share of the frame's height that is left of the crop; all that is there where 0
+    per_channel:int=1 # Features for each channel of the encoder, at `clip_len` and `size`
     center:bool=False # Subtract the mean, of the gallery and of the queries apart?
     ks:tuple=(1,5,10,20,50) # Numbers of neighbours that are reported
 
 protocols = dict(
-    vcop   = RetrievalProtocol(10, _max_pool, 18),
-    rspnet = RetrievalProtocol(10, _mean_pool, 1, pixels='RGB, mean and standard deviation of ImageNet'),
-    coclr  = RetrievalProtocol(0, _mean_pool, 1, clip_len=32, size=128, center=True),
-    tclr   = RetrievalProtocol(9, _time_pool, 4, s=2, pixels='BGR in 0..1', zoom=.8, ks=(1,5,10,20)))
+    vcop   = RetrievalProtocol(pool=_max_pool, per_channel=18),
+    rspnet = RetrievalProtocol(pixels='RGB, mean and standard deviation of ImageNet'),
+    coclr  = RetrievalProtocol(0, clip_len=32, size=128, center=True),
+    tclr   = RetrievalProtocol(9, _time_pool, s=2, pixels='BGR in 0..1', zoom=.8, per_channel=4, ks=(1,5,10,20)))
 
 # %% ../nbs/31_retrieval.ipynb #a9367ea6
 def protocol_for(
     name:str, # In `protocols`
     card:dict=None, # Of the encoder
-    clip_len:int=None, # Frames in a clip
-    size:int=None, # Side of the centre crop in pixels
+    clip_len:int=None, # Frames in a clip (default: the encoder's, or else the protocol's)
+    size:int=None, # Side of the centre crop in pixels, likewise
 )->RetrievalProtocol:
-    "The protocol `name` with clips as given, as the encoder's `card` says, or as its own. Raises `ValueError` where the first two differ"
+    "The protocol `name` with the encoder's clips. Raises `ValueError` if others are asked for"
     if name not in protocols: raise ValueError(f'protocol must be one of {", ".join(protocols)}, got {name!r}')
-    p,card = protocols[name],card or {}
-    check_card(card, {k:v for k,v in dict(clip_len=clip_len, size=size).items() if v})
-    return replace(p, clip_len=clip_len or card.get('clip_len', p.clip_len), size=size or card.get('size', p.size), pixels=card.get('pixels', p.pixels))
+    return protocols[name].for_card(card or {}, clip_len, size)
 
 # %% ../nbs/31_retrieval.ipynb #e6e9f3f3
 @torch.no_grad()
@@ -76,66 +55,36 @@ def clip_features(
     clips:Tensor, # (n,3,t,h,w), float in 0..1, RGB
     protocol:RetrievalProtocol=protocols['vcop'], # What is made of them
 )->Tensor: # (n,d)
-    "Features of clips. Raises `ValueError` where they are not of the size the protocol states"
-    p,x = protocol,_pixels[protocol.pixels](clips)
-    if p.zoom:
-        side = round(p.zoom*frame_size(x.shape[-1])[0])
-        at = [(o-side)//2 for o in x.shape[-2:]]
-        x = F.interpolate(x[...,at[0]:at[0]+side,at[1]:at[1]+side].flatten(1,2), size=x.shape[-2:], mode='bilinear', align_corners=False).view_as(x)
-    maps = encoder(x)
-    res = p.pool(maps)
+    "Features of clips. Raises `ValueError` if they are not of the length the protocol states"
+    p = protocol
+    maps = encoder(prepare_clips(clips, p))
+    res,n = p.pool(maps),p.per_channel*maps.shape[1]
     stated = any(o.pool is p.pool and (o.clip_len,o.size)==(clips.shape[2],clips.shape[-1]) for o in protocols.values())
-    if stated and res.shape[1]!=p.per_channel*maps.shape[1]:
-        raise ValueError(f'the protocol takes {p.per_channel*maps.shape[1]} features of a clip, this encoder gives {res.shape[1]}')
+    if stated and res.shape[1]!=n: raise ValueError(f'the protocol takes {n} features of a clip, this encoder gives {res.shape[1]}')
     return res
 
 # %% ../nbs/31_retrieval.ipynb #2461953f
-def _each_video(encoder, files, p, bs, num_workers, device, skip_bad, reader):
-    "Yield the number of each of `files` and its feature, or the `VideoError` why it has none"
-    starts,at = None if p.n_clips else partial(_windows, l=p.clip_len),0
-    while at<len(files):
-        dl = clips_loader(files[at:], p.n_clips, p.s, p.clip_len, p.size, bs if p.n_clips else 1, num_workers, device, starts, reader)
-        try:
-            for clips,_ in dl:
-                with torch.no_grad(): each = [clip_features(encoder, o, p) for o in clips.flatten(0,1).split(10*bs)]
-                for f in torch.cat(each).unflatten(0, clips.shape[:2]).mean(1).float().cpu().numpy():
-                    yield at,f
-                    at += 1
-        except VideoError as e:
-            if not skip_bad: raise
-            bad = at+list(files[at:]).index(e.path)
-            if bad>at: yield from ((at+i,f) for i,f in _each_video(encoder, files[at:bad], p, bs, num_workers, device, skip_bad, reader))
-            yield bad,e
-            at = bad+1
-
+@delegates(each_video, but=['f','average'])
 def video_features(
     encoder:nn.Module, # (n,3,t,h,w) -> (n,c,t',h',w')
     videos, # Paths
-    protocol:RetrievalProtocol=protocols['vcop'], # What is made of them
-    fname=None, # `.npy` file to write as they come; in memory where None
+    protocol:RetrievalProtocol=None, # What is made of them (default: `vcop` with the encoder's clips)
+    fname=None, # `.npy` file to write as features come (default: in memory)
     bs:int=8, # Videos in a batch
-    num_workers:int=None, # Worker processes; fastai's choice where None
-    device=None, # Device of the encoder; fastai's choice where None
-    skip_bad:bool=False, # Go on where a video cannot be read or is too short?
-    reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache first
-)->tuple: # Features (n,d) float32, and {number: reason} of the videos that have none, whose rows are 0
-    "The mean feature of the clips of each of `videos`. Raises `FileNotFoundError` where some are missing, `VideoError` for one that cannot be read"
-    files,res,device,training = L(videos).map(Path),None,ifnone(device, default_device()),encoder.training
-    here = files.argwhere(lambda o: o.exists() or not skip_bad)
-    bad = {i: f'{o}: no such file' for i,o in enumerate(files) if i not in set(here)}
-    encoder.eval().to(device)
-    try:
-        for j,f in _progress(_each_video(encoder, files[here], protocol, bs, num_workers, device, skip_bad, reader), len(here)):
-            i = here[j]
-            if isinstance(f, VideoError):
-                bad[i] = str(f)
-                continue
-            if res is None:
-                shape = len(files),len(f)
-                res = np.lib.format.open_memmap(fname, 'w+', np.float32, shape) if fname else np.zeros(shape, np.float32)
-            res[i] = f
-    finally: encoder.train(training)
-    if res is None: raise ValueError(f'none of {len(files)} videos can be used, the first is {first(bad.values())}')
+    skip_bad:bool=False, # Leave out videos that cannot be read or are too short?
+    **kwargs
+)->tuple: # Features (n,d) float32, and {number: reason} of the videos without, whose rows are 0
+    "Mean feature of each video's clips. Raises `VideoError` if one cannot be read"
+    p,res,bad = protocol or protocol_for('vcop', card_of(encoder)),None,{}
+    for i,x in each_video(encoder, videos, p, clip_features, bs=bs, skip_bad=skip_bad, **kwargs):
+        if isinstance(x, VideoError):
+            bad[i] = str(x)
+            continue
+        if res is None:
+            shape = len(videos),len(x)
+            res = np.lib.format.open_memmap(fname, 'w+', np.float32, shape) if fname else np.zeros(shape, np.float32)
+        res[i] = x
+    if res is None: raise ValueError(f'none of {len(videos)} videos can be used, the first is {first(bad.values())}')
     return res,bad
 
 # %% ../nbs/31_retrieval.ipynb #15209967
@@ -147,80 +96,86 @@ def _paths_and_labels(videos, labels):
     if len(labels)!=len(files): raise ValueError(f'{len(files)} videos have {len(labels)} labels')
     return files,[str(o) for o in labels]
 
+# %% ../nbs/31_retrieval.ipynb #892a255f
 class VideoIndex:
-    "Features of videos, to be searched for those that are most like one. Raises `ValueError` where features and videos do not match"
+    "Features of videos, to search for similar ones. Raises `ValueError` if features and videos do not match"
     def __init__(self,
         features, # (n,d)
         files, # Paths
         labels, # Names of their classes
         name:str='vcop', # Of the protocol
-        protocol:RetrievalProtocol=None, # The protocol with its clips as they were taken; as its name says where None
+        protocol:RetrievalProtocol=None, # With its clips as they were taken (default: that of `name`)
         encoder:nn.Module=None, # What features are made with, to search by file or clip
         bad:dict=None, # Videos that were left out, {path: reason}
     ):
         store_attr()
         self.files,self.labels,self.bad = L(files).map(Path),np.array(labels, dtype=str),bad or {}
         self.protocol = protocol or protocol_for(name)
-        if not len(self.files)==len(self.labels)==len(features) or not len(features):
-            raise ValueError(f'an index needs a feature and a label for each of its videos, got {len(self.files)} videos, {len(features)} features and {len(self.labels)} labels')
+        if len(self.files)==len(self.labels)==len(features) and len(features): return
+        raise ValueError('an index needs a feature and a label for each of its videos, '
+                         f'got {len(self.files)} videos, {len(features)} features and {len(self.labels)} labels')
 
     def __len__(self): return len(self.files)
-    def __repr__(self): return f'VideoIndex of {len(self)} videos of {len(set(self.labels))} classes, {self.features.shape[1]} features each, protocol {self.name}'
+    def __repr__(self):
+        size = f'{len(self)} videos of {len(set(self.labels))} classes, {self.features.shape[1]} features each'
+        return f'VideoIndex of {size}, protocol {self.name}'
 
-    @classmethod
-    def from_learner(cls,
-        source, # `Learner`, file or module: what `encoder_and_card` takes
-        videos, # Paths, or a table with `path` and `label`
-        labels=None, # Names of their classes, or function of a path; the name of the folder where None
-        protocol:str='vcop', # 'vcop', 'rspnet', 'coclr' or 'tclr'
-        clip_len:int=None, # Frames in a clip; the encoder's where None, or else the protocol's
-        size:int=None, # Side of the crop in pixels, likewise
-        path=None, # Folder to keep the index in; in memory where None
-        bs:int=8, # Videos in a batch
-        num_workers:int=None, # Worker processes; fastai's choice where None
-        device=None, # Device of the encoder; fastai's choice where None
-        skip_bad:bool=False, # Leave out videos that cannot be read or are too short?
-        reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache first
-    )->'VideoIndex':
-        "Index `videos`. Raises `FileNotFoundError` where some are missing, `VideoError` for one that cannot be used"
-        encoder,card = encoder_and_card(source)
-        return cls._made(encoder, *_paths_and_labels(videos, labels), protocol, protocol_for(protocol, card, clip_len, size), path, bs, num_workers, device, skip_bad, reader)
+# %% ../nbs/31_retrieval.ipynb #12fb48e6
+def _index(encoder, files, labels, name, p, path=None, **kwargs):
+    "The index of `files` by the protocol `p`, which is called `name`"
+    if path: Path(path).mkdir(parents=True, exist_ok=True)
+    features,bad = video_features(encoder, files, p, Path(path)/'features.npy' if path else None, **kwargs)
+    keep = [i for i in range(len(files)) if i not in bad]
+    if bad: features = features[keep]
+    res = VideoIndex(features, files[keep], [labels[i] for i in keep], name, p, encoder, {str(files[i]): o for i,o in bad.items()})
+    return res.save(path) if path else res
 
-    @classmethod
-    def _made(cls, encoder, files, labels, name, p, path=None, bs=8, num_workers=None, device=None, skip_bad=False, reader=VideoReader):
-        if path: Path(path).mkdir(parents=True, exist_ok=True)
-        features,bad = video_features(encoder, files, p, Path(path)/'features.npy' if path else None, bs, num_workers, device, skip_bad, reader)
-        keep = [i for i in range(len(files)) if i not in bad]
-        if bad: features = features[keep]
-        res = cls(features, files[keep], [labels[i] for i in keep], name, p, encoder, {str(files[i]): o for i,o in bad.items()})
-        return res.save(path) if path else res
+# %% ../nbs/31_retrieval.ipynb #b250a2fc
+@patch(cls_method=True)
+@delegates(video_features, but=['protocol','fname'])
+def from_learner(cls:VideoIndex,
+    source, # What `get_encoder` takes: a `Learner`, file, name or module
+    videos, # Paths, or a table with `path` and `label`
+    labels=None, # Names of their classes, or function of a path (default: the name of the folder)
+    protocol:str='vcop', # 'vcop', 'rspnet', 'coclr' or 'tclr'
+    clip_len:int=None, # Frames in a clip (default: the encoder's, or else the protocol's)
+    size:int=None, # Side of the crop in pixels, likewise
+    path=None, # Folder to keep the index in (default: in memory)
+    **kwargs
+)->VideoIndex:
+    "Index `videos`. Raises `VideoError` for one that cannot be used"
+    encoder = get_encoder(source)
+    p = protocol_for(protocol, card_of(encoder), clip_len, size)
+    return _index(encoder, *_paths_and_labels(videos, labels), protocol, p, path, **kwargs)
 
 # %% ../nbs/31_retrieval.ipynb #d1a8ed7e
 @patch
 def save(self:VideoIndex,
     path, # Folder
 )->VideoIndex: # This index
-    "Write the index into the folder `path`: `features.npy` and `index.json`"
-    path = Path(path)
+    "Write the index into a folder: `features.npy` and `index.json`"
+    path,x,p = Path(path),self.features,self.protocol
     path.mkdir(parents=True, exist_ok=True)
-    if not (isinstance(self.features, np.memmap) and Path(self.features.filename).resolve()==(path/'features.npy').resolve()): np.save(path/'features.npy', np.asarray(self.features, np.float32))
-    else: self.features.flush()
-    p = self.protocol
-    (path/'index.json').write_text(json.dumps(dict(protocol=self.name, clip_len=p.clip_len, size=p.size, pixels=p.pixels, files=self.files.map(str), labels=self.labels.tolist(), bad=self.bad), default=list))
+    if isinstance(x, np.memmap) and Path(x.filename).resolve()==(path/'features.npy').resolve(): x.flush()
+    else: np.save(path/'features.npy', np.asarray(x, np.float32))
+    said = dict(protocol=self.name, clip_len=p.clip_len, size=p.size, pixels=p.pixels, files=self.files.map(str),
+                labels=self.labels.tolist(), bad=self.bad)
+    (path/'index.json').write_text(json.dumps(said, default=list))
     return self
 
+# %% ../nbs/31_retrieval.ipynb #d1209f29
 @patch(cls_method=True)
 def load(cls:VideoIndex,
     path, # Folder that `save` wrote
-    source=None, # `Learner`, file or module that the features were made with, to search by file or clip
-)->VideoIndex:
-    "Open an index without reading its features into memory. Raises `FileNotFoundError` where there is none, `ValueError` where `source` takes other clips"
+    source=None, # What the features were made with, as `get_encoder` takes it, to search by file or clip
+)->VideoIndex: # Its features are read as they are needed
+    "Open an index. Raises `ValueError` if `source` takes other clips"
     d = json.loads((Path(path)/'index.json').read_text())
-    encoder,card = encoder_and_card(source) if source is not None else (None,{})
+    encoder = None if source is None else get_encoder(source)
     given = {k: d[k] for k in ('clip_len','size','pixels')}
-    check_card(card, given)
-    p = replace(protocol_for(d['protocol']), **given)
-    return cls(np.load(Path(path)/'features.npy', mmap_mode='r'), d['files'], d['labels'], d['protocol'], p, encoder, d['bad'])
+    check_card(card_of(encoder), given)
+    features = np.load(Path(path)/'features.npy', mmap_mode='r')
+    return cls(features, d['files'], d['labels'], d['protocol'], replace(protocol_for(d['protocol']), **given), encoder, d['bad'])
 
 # %% ../nbs/31_retrieval.ipynb #b1e45c59
 def _unit(x):
@@ -383,27 +338,29 @@ def query(self:VideoIndex,
     return SearchResults(self, *self.neighbours(queries.features, k, **kwargs), list(queries.files), queries.labels.tolist())
 
 # %% ../nbs/31_retrieval.ipynb #723c2914
+@delegates(video_features, but=['protocol','fname'])
 def retrieval_table(
-    source, # `Learner`, file or module: what `encoder_and_card` takes
+    source, # What `get_encoder` takes: a `Learner`, file, name or module
     train, # Gallery: paths, or a table with `path` and `label`
     test, # Queries, likewise
-    labels=None, # Function of a path that gives its class; the name of the folder, or what the table says, where None
+    labels=None, # Function of a path that gives its class (default: the folder's name, or the table's label)
     protocol:str='vcop', # 'vcop', 'rspnet', 'coclr' or 'tclr'
-    ks:tuple=None, # Numbers of neighbours; the protocol's where None
-    baseline:bool=True, # A row for a randomly initialised encoder?
-    allow_seen:bool=False, # Go on where the encoder has learned from test videos?
+    ks:tuple=None, # Numbers of neighbours (default: the protocol's)
+    baseline:bool=True, # One row for a randomly initialised encoder?
+    allow_seen:bool=False, # Only warn if the encoder has learned from test videos?
     seed:int=42, # Of the random weights
-    clip_len:int=None, # Frames in a clip; the encoder's where None, or else the protocol's
+    clip_len:int=None, # Frames in a clip (default: the encoder's, or else the protocol's)
     size:int=None, # Side of the crop in pixels, likewise
-    path=None, # Folder to keep the indexes in; in memory where None
-    **kwargs # `bs`, `num_workers`, `device`, `skip_bad` and `reader` of `VideoIndex.from_learner`
-)->tuple: # Table with a row an encoder and a column a k, in %; `SearchResults` of each encoder
-    "Top-k retrieval accuracy (tables 4 and 5). Raises `ValueError` where the encoder has learned from test videos"
-    encoder,card = encoder_and_card(source)
-    parts,p = {k: _paths_and_labels(o, labels) for k,o in (('gallery',train), ('queries',test))},protocol_for(protocol, card, clip_len, size)
-    check_unseen(card, parts['queries'][0], allow_seen)
-    ks,found = ks or p.ks,{}
+    path=None, # Folder to keep the indexes in (default: in memory)
+    **kwargs
+)->tuple: # Table with one row per encoder and one column per k, in %; `SearchResults` of each encoder
+    "Top-k retrieval accuracy (tables 4 and 5). Raises `ValueError` if test videos were learned from"
+    encoder,found = get_encoder(source),{}
+    parts = {k: _paths_and_labels(o, labels) for k,o in (('gallery',train), ('queries',test))}
+    p = protocol_for(protocol, card_of(encoder), clip_len, size)
+    check_unseen(card_of(encoder), parts['queries'][0], allow_seen)
     for name,m in {'pretrained': encoder, **({'random': reinitialized(encoder, seed)} if baseline else {})}.items():
-        gallery,queries = (VideoIndex._made(m, *o, protocol, p, path and Path(path)/f'{name}-{k}', **kwargs) for k,o in parts.items())
-        found[name] = gallery.query(queries, max(ks))
-    return pd.DataFrame({name: {f'top{k}': 100*v for k,v in o.top_k(ks).items()} for name,o in found.items()}).T.rename_axis('encoder'),found
+        gallery,queries = (_index(m, *o, protocol, p, path and Path(path)/f'{name}-{k}', **kwargs) for k,o in parts.items())
+        found[name] = gallery.query(queries, max(ks or p.ks))
+    rows = {name: {f'top{k}': 100*v for k,v in o.top_k(ks or p.ks).items()} for name,o in found.items()}
+    return pd.DataFrame(rows).T.rename_axis('encoder'),found

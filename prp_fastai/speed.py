@@ -1,4 +1,4 @@
-"""Fewer bits, another order in memory, less arithmetic, compiled kernels, and memory saved at the price of time: each a callback
+"""bfloat16, channels last, less arithmetic, compiled kernels and recomputed features: one callback each
 
 Docs: https://prp-fastai.github.io/prp_fastai/speed.html.md"""
 
@@ -16,11 +16,11 @@ from torch.utils.checkpoint import checkpoint
 # %% ../nbs/22b_speed.ipynb #ed6d7914
 def relative_error(
     fast, # Function of `x`
-    slow, # The same function, computed in a way that is known to be right
+    slow, # The same function, computed in a trusted way
     params:list, # Tensors that both depend on
     x:Tensor, # Input
 )->float: # Largest |fast-slow|/|slow|, in Euclidean norm; inf if one is not finite
-    "How far output and gradients of `fast` are from those of `slow`"
+    "Relative error of output and gradients of `fast`"
     runs = []
     for f in (slow,fast):
         y = f(z:=x.detach().clone().requires_grad_())
@@ -41,6 +41,11 @@ def _padded(m, x):
     t,*hw = m.padding
     return F.conv3d(F.pad(x, (0,0,0,0,t,t)), m.weight, m.bias, m.stride, (0,*hw), m.dilation, m.groups)
 
+def _pads_frames(m):
+    "Can frames be padded by hand?"
+    return type(m) is nn.Conv3d and m.padding_mode=='zeros' and is_listy(m.padding) and m.padding[0]
+
+# %% ../nbs/22b_speed.ipynb #dcedb1f8
 def conv_ways(
     m:nn.Module, # `nn.Conv3d` or `nn.ConvTranspose3d`, with the `forward` that a callback gave it
 )->dict: # Name -> function of the input
@@ -49,18 +54,18 @@ def conv_ways(
     up = first(getattr(f, 'args', ()), risinstance(nn.ConvTranspose3d)) if isinstance(m, nn.Conv3d) else None
     ways = {'as it is': f or partial(type(m).forward, m)}
     if up is not None: ways['not folded'] = partial(_unfolded, m, up)
-    elif type(m) is nn.Conv3d and m.padding_mode=='zeros' and is_listy(m.padding) and m.padding[0]: ways['padded by hand'] = partial(_padded, m)
+    elif _pads_frames(m): ways['padded by hand'] = partial(_padded, m)
     return {**ways, 'in 32 bits': partial(_plain, m, up)}
 
 # %% ../nbs/22b_speed.ipynb #ad6ed785
-_known = {}
-
 def _seen(model, x):
-    "What each convolution of `model` gets: its input without values, and the type that autocast gives it"
+    "Input (without values) and autocast type of each convolution of `model`"
     seen,kind,modes = {},x.device.type,[(m,m.training) for m in model.modules()]
     def look(m, args):
-        seen[m] = torch.empty_like(args[0], device='meta', dtype=m.weight.dtype),torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-    hooks = [m.register_forward_pre_hook(look) for m,_ in modes if isinstance(m, (nn.Conv3d,nn.ConvTranspose3d)) and vars(m).get('forward') is not noop]
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        seen[m] = torch.empty_like(args[0], device='meta', dtype=m.weight.dtype),dtype
+    convs = [m for m,_ in modes if isinstance(m, (nn.Conv3d,nn.ConvTranspose3d)) and vars(m).get('forward') is not noop]
+    hooks = [m.register_forward_pre_hook(look) for m in convs]
     try:
         with torch.no_grad(): model.eval().forward(x)
     finally:
@@ -68,14 +73,19 @@ def _seen(model, x):
         for m,training in modes: m.training = training
     return seen
 
+# %% ../nbs/22b_speed.ipynb #12c76a06
+_known = {}
+
 def _errors(m, like, dtype, device, tol):
     "Relative error of each way to run `m`, up to the first below `tol`"
-    ways,params,res,f = conv_ways(m),[p for p in m.parameters() if p.requires_grad],{},vars(m).get('forward')
+    ways,params,res = conv_ways(m),[p for p in m.parameters() if p.requires_grad],{}
+    f = vars(m).get('forward')
     key = type(m),repr(m),getattr(f, 'func', f),*ways,len(params),like.shape,like.stride(),dtype,device.type,tol
     if key in _known: return _known[key]
     x = torch.empty_like(like, device=device).normal_(generator=torch.Generator(device).manual_seed(0))
     for name,f in ways.items():
-        with torch.autocast(device.type, dtype, enabled=dtype is not None): res[name] = relative_error(f, ways['in 32 bits'], params, x)
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            res[name] = relative_error(f, ways['in 32 bits'], params, x)
         if res[name]<tol: break
     return _known.setdefault(key, res)
 
@@ -83,8 +93,8 @@ def _errors(m, like, dtype, device, tol):
 def check_convs(
     model:nn.Module, # As it is about to be trained
     x:Tensor, # A batch of clips (n,3,l,h,w)
-    tol:float=.05, # Relative error up to which a way is right; bfloat16's own is .004
-)->pd.DataFrame: # A row for each convolution, by name: `input`, `error` as it is, `way` that is right
+    tol:float=.05, # Largest relative error of a way that is right; bfloat16 alone has about .004
+)->pd.DataFrame: # One row per convolution: `input`, `error` as it is, `way` that is right
     "Compare each convolution of `model`, output and gradients, with plain 32-bit arithmetic"
     names,rows = {m: k for k,m in model.named_modules()},{}
     with torch.enable_grad():
@@ -94,13 +104,8 @@ def check_convs(
     return pd.DataFrame.from_dict(rows, orient='index', columns=['input','error','way'])
 
 # %% ../nbs/22b_speed.ipynb #d0c3230a
-_said = set()
-def _say_once(said):
-    if said not in _said and not rank_distrib(): print(said)
-    _said.add(said)
-
 class CheckArithmetic(Callback):
-    "Before the first step, run convolutions that would be computed wrongly in a way that is right"
+    "Before the first step, replace convolutions that would compute wrong gradients"
     order,checked = 1,None
     def __init__(self): self.by = []
     def before_batch(self):
@@ -112,20 +117,30 @@ class CheckArithmetic(Callback):
         for m,way in zip(self.mended, wrong.way): m.forward = conv_ways(m)[way]
         if len(self.found): self._say()
 
-    def _say(self):
-        right = self.found.error[self.found.way=='as it is']
-        if len(right): _say_once(f'{", ".join(self.by)}: {len(right)} of {len(self.found)} convolutions agree with plain 32-bit arithmetic to {right.max():.0e}')
-        for way,rows in self.found[self.found.way!='as it is'].groupby('way', sort=False):
-            _say_once(f'{len(rows)} would get wrong gradients on this {self.x.device.type} and run {way}: {", ".join(rows.index)}')
-
     def after_fit(self):
         for m in getattr(self, 'mended', ()): vars(m).pop('forward', None)
         self.learn.remove_cb(self)
 
+# %% ../nbs/22b_speed.ipynb #e0834eb6
+_said = set()
+def _say_once(said):
+    if said not in _said and not rank_distrib(): print(said)
+    _said.add(said)
+
+@patch
+def _say(self:CheckArithmetic):
+    n,wrong,right = len(self.found),*(self.found[o] for o in (self.found.way!='as it is', self.found.way=='as it is'))
+    agree = f'{len(right)} of {n} convolutions agree with plain 32-bit arithmetic to {right.error.max():.0e}'
+    if len(right): _say_once(f'{", ".join(self.by)}: {agree}')
+    for way,rows in wrong.groupby('way', sort=False):
+        names,device = ', '.join(rows.index),self.x.device.type
+        _say_once(f'{len(rows)} would get wrong gradients on this {device} and run {way}: {names}')
+
+# %% ../nbs/22b_speed.ipynb #949cda56
 def check_fast(
     cb:Callback, # That changes the arithmetic of its learner's convolutions
 ):
-    "Let `CheckArithmetic` look at the first batch of the fit that begins"
+    "Let `CheckArithmetic` check the first batch of the current fit"
     if not hasattr(cb.learn, 'check_arithmetic'): cb.learn.add_cb(CheckArithmetic())
     by = cb.learn.check_arithmetic.by
     if cb.name not in by: by.append(cb.name)
@@ -152,14 +167,15 @@ def to_bf16(self:Learner):
 
 @patch
 def to_fp32(self:Learner):
-    "Train in 32 bits, as without `to_bf16` and `to_fp16`"
+    "Train in 32 bits: undo `to_bf16` and `to_fp16`"
     return self.remove_cbs([BF16,MixedPrecision])
 
 # %% ../nbs/22b_speed.ipynb #7a4d1dfd
 class ChannelsLast3d(Callback):
-    "Give the model its clips with the channels last in memory"
+    "Store the model's clips with the channels last"
     def before_fit(self): check_fast(self)
-    def before_batch(self): self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last_3d) for x in self.xb)
+    def before_batch(self):
+        self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last_3d) for x in self.xb)
 
 # %% ../nbs/22b_speed.ipynb #8373257d
 def _decoder(model): return getattr(getattr(model, 'recon', None), 'layers', ())
@@ -170,10 +186,11 @@ def _folded(up, conv, x):
     bias = F.conv3d(x.new_ones((1, 1, *(2*o for o in x.shape[2:]))), each, conv.bias, padding=1)
     return F.conv_transpose3d(x, weight, stride=2, padding=1) + bias
 
+# %% ../nbs/22b_speed.ipynb #7d816460
 def fold(
     model:nn.Module, # `PRPModel`, changed in place until the `forward` of these layers is deleted
-)->list: # Pairs of up-sampling and convolution
-    "Run each of the last two up-samplings of the decoder and the convolution after it as one layer, if it doubles time and space (r = 2)"
+)->list: # Pairs of upsampling layer and convolution
+    "Fuse the decoder's last upsampling layers with their convolutions"
     layers = _decoder(model)
     pairs = [(layers[i],layers[i+1][0]) for i in (5,7) if layers and layers[i].stride==(2,2,2)]
     for up,conv in pairs: up.forward,conv.forward = noop,partial(_folded, up, conv)
@@ -190,7 +207,7 @@ class FoldUpsampling(Callback):
 
 # %% ../nbs/22b_speed.ipynb #56dd3896
 class Compile(Callback):
-    "Compile the model for training; where that does not work, print why not and go on as it is"
+    "Compile the model for training; print why if that fails"
     def __init__(self,
         **kwargs # Passed to `torch.compile`
     ): self.kwargs = dict(dynamic=False, **kwargs)
@@ -211,7 +228,7 @@ class Compile(Callback):
 # %% ../nbs/22b_speed.ipynb #e45543b7
 @contextmanager
 def _kept_statistics(layers):
-    "Running statistics of batch normalisation in `layers` stay as they are"
+    "Do not update running statistics of batch normalisation in `layers`"
     norms = [(o,o.momentum,o.num_batches_tracked) for o in layers.modules() if getattr(o, 'track_running_stats', False)]
     for o,*_ in norms: o.momentum,o.num_batches_tracked = 0.,None
     try: yield
@@ -220,18 +237,21 @@ def _kept_statistics(layers):
 
 @torch.compiler.disable
 def _recomputed(layers, stages, x):
-    for o in stages: x = checkpoint(o, x, use_reentrant=False, context_fn=lambda: (nullcontext(),_kept_statistics(layers)))
+    def contexts(): return nullcontext(),_kept_statistics(layers)
+    for o in stages: x = checkpoint(o, x, use_reentrant=False, context_fn=contexts)
     return x
 
+# %% ../nbs/22b_speed.ipynb #bcfe94f0
 class Recompute(Callback):
-    "Keep the inputs of the encoder's and decoder's stages, and compute the rest again for the gradient (`torch.utils.checkpoint`); these are not compiled"
+    "Recompute the features inside stages in the backward pass, to save memory"
     def before_fit(self):
         encoder,layers = self.model.encoder,_decoder(self.model)
         self.chains = {encoder: chunked(encoder, 2) if isinstance(encoder, nn.Sequential) else None}
         if layers: self.chains[layers] = [layers[:1], *chunked(layers[1:], 2)]
         self.after_fit()
         for chain,stages in self.chains.items():
-            chain.forward = partial(_recomputed, chain, [nn.Sequential(*o) for o in stages] if stages else [chain.forward])
+            stages = [nn.Sequential(*o) for o in stages] if stages else [chain.forward]
+            chain.forward = partial(_recomputed, chain, stages)
 
     def after_fit(self):
         for chain in self.chains: vars(chain).pop('forward', None)
@@ -239,9 +259,9 @@ class Recompute(Callback):
 # %% ../nbs/22b_speed.ipynb #cbb63abf
 def held_bytes(
     model:nn.Module, # In training mode
-    *xb # What it is given
-)->int: # Bytes; the weights themselves do not count
-    "What a forward pass of `model` leaves in memory for the backward pass"
+    *xb # Its inputs
+)->int: # Bytes, without the weights
+    "Bytes that a forward pass keeps for the backward pass"
     held = {}
     def pack(t):
         held[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
@@ -255,11 +275,11 @@ speedups = dict(channels_last=ChannelsLast3d, fold=FoldUpsampling, bf16=BF16, co
 
 def speed_cbs(
     names:str, # Names in `speedups`, separated by commas; or 'auto'
-    device=None, # What 'auto' is for; fastai's choice of device if None
-)->list: # A callback for each
-    "Callbacks by name. Raises `ValueError` for a name that is not in `speedups`"
-    if names=='auto': names = 'channels_last,fold' if torch.device(device or default_device()).type in ('cpu','cuda') else ''
-    names = [o for o in names.split(',') if o]
+    device=None, # Device for 'auto'; fastai's default device if None
+)->list: # One callback per name
+    "Callbacks by name. Raises `ValueError` for an unknown name"
+    known = 'channels_last,fold' if torch.device(device or default_device()).type in ('cpu','cuda') else ''
+    names = [o for o in (known if names=='auto' else names).split(',') if o]
     for o in names:
         if o not in speedups: raise ValueError(f"no speed-up {o!r}; there are {', '.join(speedups)}, or 'auto'")
     return [speedups[o]() for o in names]

@@ -19,7 +19,7 @@ from uuid import uuid4
 # %% ../nbs/33_track.ipynb #41169068
 @contextmanager
 def _untouched(learn):
-    "Random numbers and the modes of the modules are afterwards as they were"
+    "Restore random numbers and the modes of the modules afterwards"
     state,modes = _random_state(),[(m,m.training) for m in learn.model.modules()]
     try: yield
     finally:
@@ -28,11 +28,11 @@ def _untouched(learn):
 
 # %% ../nbs/33_track.ipynb #efa679a5
 class LogFigures(Callback):
-    "Draw what a learner of `prp_learner` makes of clips of validation, in the first process; the training does not notice"
+    "Draw results on validation clips, without changing the training"
     order = Recorder.order
     def __init__(self,
         log, # Function of a name, a figure and a step, that keeps the figure
-        every:int=1, # Epochs from one look to the next
+        every:int=1, # Epochs between figures
         n:int=4, # Clips shown
     ): self.log,self.every,self.n = log,every,n
 
@@ -53,15 +53,16 @@ class LogFigures(Callback):
 
 # %% ../nbs/33_track.ipynb #4ab6d53b
 def _tensorboard(path, settings):
-    "fastai's callback, going on where `Resume` does, and what keeps a figure beside its numbers"
+    "fastai's callback that resumes as `Resume` does, and a function that keeps a figure"
     from fastai.callback.tensorboard import TensorBoardCallback,SummaryWriter
+    table = '\n'.join(['| | |','|:--|:--|',*(f'| {k} | {v} |' for k,v in settings.items())])
     class TensorBoard(TensorBoardCallback):
         run_valid = False
         def _setup_writer(self): self.writer = None
         def before_epoch(self):
             if self.writer: return
             self.writer = SummaryWriter(self.log_dir, purge_step=self.train_iter+1)
-            self.writer.add_text('settings', '\n'.join(['| | |','|:--|:--|',*(f'| {k} | {v} |' for k,v in settings.items())]), self.train_iter)
+            self.writer.add_text('settings', table, self.train_iter)
         def after_batch(self):
             super().after_batch()
             self.writer.flush()
@@ -75,7 +76,7 @@ def _tensorboard(path, settings):
 
 # %% ../nbs/33_track.ipynb #a8a0a7b8
 def _wandb(path, settings, resume):
-    "fastai's callback, in a new run or in the one of this folder, and what keeps a figure beside its numbers"
+    "fastai's callback in a new or resumed run, and a function that keeps a figure"
     import wandb
     from fastai.callback.wandb import WandbCallback
     class Wandb(WandbCallback):
@@ -85,22 +86,25 @@ def _wandb(path, settings, resume):
             del self.learn.gather_args
     file = path/'wandb_id'
     if not (resume and file.exists()): file.write_text(uuid4().hex[:8])
-    wandb.init(project='prp_fastai', name=path.name, dir=path, id=file.read_text(), resume='allow', reinit='finish_previous', config=settings)
+    wandb.init(project='prp_fastai', name=path.name, dir=path, id=file.read_text(), config=settings,
+               resume='allow', reinit='finish_previous')
     return Wandb(log_preds=False),lambda name, fig, step: wandb.log({name: wandb.Image(fig)}, commit=False)
 
 # %% ../nbs/33_track.ipynb #c0d5cc67
 def tracker(
     kind:str, # 'tensorboard' or 'wandb'
-    path, # Folder of the run, made where there is none; the log is in it
-    settings:dict=None, # What the run was started with, logged too
-    resume:bool=False, # Go on with the run that is kept in `path`?
-    every:int=1, # Epochs from one picture to the next
-)->list: # Callbacks for `fit`; none in other processes than the first
-    "What logs losses, metrics, learning rates and `LogFigures`. Raises `ValueError` for another `kind`, `ImportError` where its package is missing"
+    path, # Folder of the run and its log, created if needed
+    settings:dict=None, # Settings of the run, logged too
+    resume:bool=False, # Resume the run that is kept in `path`?
+    every:int=1, # Epochs between figures
+)->list: # Callbacks for `fit`; none except in the first process
+    "Log losses, metrics, learning rates and figures. Raises `ValueError` for another `kind`"
     if kind not in ('tensorboard','wandb'): raise ValueError(f"kind must be 'tensorboard' or 'wandb', got {kind!r}")
     if rank_distrib(): return []
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    try: cb,log = _tensorboard(path, settings or {}) if kind=='tensorboard' else _wandb(path, settings, resume)
-    except ModuleNotFoundError as e: raise ImportError(f'{kind} is another package: pip install "prp_fastai[track]"') from e
+    settings = settings or {}
+    try: cb,log = _tensorboard(path, settings) if kind=='tensorboard' else _wandb(path, settings, resume)
+    except ModuleNotFoundError as e:
+        raise ImportError(f'{kind} is another package: pip install "prp_fastai[track]"') from e
     return [cb,LogFigures(log, every)]

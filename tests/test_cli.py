@@ -59,7 +59,7 @@ def test_pretrain_goes_on_where_it_was_told_to_stop(video_folder, tmp_path):
     for line in job.stdout:
         if line.startswith('epoch 1 '): job.terminate()
     assert job.wait(60)==143 and 1<len(pd.read_csv(tmp_path/'broken/history.csv'))<6
-    assert 'goes on at epoch' in fork('prp-pretrain', *small, '--out', tmp_path/'broken', '--resume')
+    assert 'resumes at epoch' in fork('prp-pretrain', *small, '--out', tmp_path/'broken', '--resume')
     a,b = (pd.read_csv(tmp_path/o/'history.csv').drop(columns='time') for o in ('whole','broken'))
     assert a.equals(b)
     assert all(torch.equal(x, y) for x,y in zip(*(load_encoder(tmp_path/o/'encoder.safetensors').state_dict().values() for o in ('whole','broken'))))

@@ -34,7 +34,7 @@ def test_every_item_is_dealt_once():
         assert sorted(L(dealt).concat())==list(range(n//(2*size)*2*size)) and len(set(map(len, dealt)))==1
 
 def test_a_metric_that_cannot_be_added_is_refused():
-    with pytest.raises(TypeError, match='the metric avg_smooth_loss cannot be put together'): _sum_metric(AvgSmoothLoss())
+    with pytest.raises(TypeError, match='the metric avg_smooth_loss cannot be combined'): _sum_metric(AvgSmoothLoss())
 
 def test_losses_metrics_and_weights_are_those_of_one_process(both):
     _,_,a,b = both
@@ -89,7 +89,7 @@ def test_a_process_that_is_killed_stops_the_other(tmp_path):
         start = time.perf_counter()
         said = ps[0].communicate(timeout=60)[1]
         assert time.perf_counter()-start<15 and ps[0].returncode==1
-        assert said.strip().endswith('ProcessEnded: another process of this run has ended, or stands still; its own output says why'), said
+        assert said.strip().endswith('ProcessEnded: another process of this run has ended or hangs; its own output says why'), said
     finally:
         for p in ps: p.kill(); p.wait()
 

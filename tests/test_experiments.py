@@ -57,7 +57,7 @@ def test_a_stopped_run_goes_on(three_actions, tmp_path, monkeypatch, capsys):
     assert len([*(tmp_path/'stopped/unfinished').rglob('last.pth')])==2
     monkeypatch.setattr(tables, 'recognition_accuracy', test)
     assert rows('stopped')==whole
-    assert capsys.readouterr().out.count('goes on at epoch 1 of 1')==2 and not [*(tmp_path/'stopped/unfinished').iterdir()]
+    assert capsys.readouterr().out.count('resumes at epoch 1 of 1')==2 and not [*(tmp_path/'stopped/unfinished').iterdir()]
 
 def test_other_settings_are_other_runs(three_actions, tmp_path, monkeypatch):
     monkeypatch.setattr(tables, 'measure', lambda run, df, folder, seed, *args: (dict(top1=seed), None))

@@ -173,7 +173,7 @@ def test_the_benchmark_runs(tmp_path):
     subprocess.run([sys.executable, root/'benchmarks/train.py', '--encoders', 'c3d', '--width', '.02', '--size', '16', '--bs', '2', '--steps', '1', '--rounds', '1',
                     '--eager', '--out', tmp_path/'train.csv'], check=True, cwd=root)
     df = pd.read_csv(tmp_path/'train.csv', index_col=[0,1])
-    assert df.loc[('c3d',"authors' step"), "times the authors'"]==1 and df.notna().all(None)
+    assert df.loc[('c3d',"authors' training step"), "times the authors'"]==1 and df.notna().all(None)
 
 def wrong_here(): return relative_error(torch.autocast('cpu', torch.bfloat16)(conv := nn.Conv3d(16, 16, 3, padding=1)), conv, [*conv.parameters()], torch.randn(2,16,2,4,4))>.05
 
