@@ -1,4 +1,4 @@
-"""Exactly the frames that were asked for, from any file that PyAV can decode
+"""Exactly the frames you ask for, from any file that PyAV can decode
 
 Docs: https://prp-fastai.github.io/prp_fastai/read.html.md"""
 
@@ -26,7 +26,7 @@ class VideoError(Exception):
     "`path` cannot be read as a video; `reason` says why"
     def __init__(self,
         path, # File
-        reason, # What FFmpeg or the file system says of it
+        reason, # Error of FFmpeg or the file system
     ):
         super().__init__(path, reason)
         self.path,self.reason = Path(path),str(reason)
@@ -35,7 +35,7 @@ class VideoError(Exception):
 # %% ../nbs/01_read.ipynb #a1d6cb8c
 @contextmanager
 def _errors_of(path):
-    "Turn what FFmpeg and the file system say of `path` into a `VideoError`"
+    "Turn errors of FFmpeg and the file system into a `VideoError`"
     try: yield
     except av.FFmpegError as e: raise VideoError(path, e.strerror or type(e).__name__) from e
     except (OSError, ValueError, EOFError) as e: raise VideoError(path, getattr(e, 'strerror', None) or str(e)) from e
@@ -50,8 +50,9 @@ def write_video(
     **options # Options of the encoder: `crf=23`, `g=12` (key frames), `bf=2` (B-frames), ...
 )->Path: # `path`
     "Encode `frames` to `path`"
+    options = {k:str(v) for k,v in options.items()}
     with av.open(f'file:{path}', 'w') as container:
-        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options={k:str(v) for k,v in options.items()})
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.height,stream.width = frames.shape[2:]
         stream.pix_fmt = pix_fmt
         for f in np.ascontiguousarray(np.moveaxis(np.asarray(frames), 0, -1)):
@@ -61,30 +62,41 @@ def write_video(
 
 # %% ../nbs/01_read.ipynb #323d5297
 class FrameIndex:
-    "Presentation times of a stream's frames, and those at which decoding can start"
+    "Times of a stream's frames, and where decoding can start"
     def __init__(self,
         pts:list, # Time of each frame, ascending, in units of the stream's time base
         keys:list, # Those from which decoding gives the same frames as from the beginning
-        skip:bool=True, # May frames that no other is made from be skipped on the way? Not if something is amiss
-        tick:Fraction=Fraction(1), # Seconds in a unit of the time base
+        skip:bool=True, # May non-reference frames be skipped on the way? Not if the file is damaged
+        tick:Fraction=Fraction(1), # Seconds per unit of the time base
     ): store_attr()
     def __len__(self): return len(self.pts)
-    def key_of(self, i): return bisect(self.keys, self.pts[i])-1
-    @property
-    def times(self): return (np.array(self.pts)-self.pts[0])*float(self.tick)
-    @property
-    def duration(self):
-        if len(self)<2: return 0.
-        return float((self.pts[-1]-self.pts[0]+int(np.median(np.diff(self.pts))))*self.tick)
+
+@patch
+def key_of(self:FrameIndex,
+    i:int, # Frame number
+)->int: # Index in `keys`; -1 if there is none before
+    "Last key frame at or before frame `i`"
+    return bisect(self.keys, self.pts[i])-1
+
+@patch(as_prop=True)
+def times(self:FrameIndex)->np.ndarray:
+    "Seconds from the first frame to each frame"
+    return (np.array(self.pts)-self.pts[0])*float(self.tick)
+
+@patch(as_prop=True)
+def duration(self:FrameIndex)->float:
+    "Seconds from the first frame to the end of the last"
+    if len(self)<2: return 0.
+    return float((self.pts[-1]-self.pts[0]+int(np.median(np.diff(self.pts))))*self.tick)
 
 # %% ../nbs/01_read.ipynb #6bf23458
 def _pack(xs):
-    "Ascending whole numbers as text: the first, then steps and how often each is repeated"
+    "Ascending whole numbers as text: the first, then each step and how often it repeats"
     steps = itertools.groupby(b-a for a,b in zip(xs, xs[1:]))
     return '+'.join([str(x) for x in xs[:1]] + [f'{step}*{len(list(g))}' for step,g in steps])
 
 def _unpack(text):
-    "The numbers that `_pack` made `text` of"
+    "Numbers from the text of `_pack`"
     first,*runs = text.split('+')
     steps = [[int(o) for o in run.split('*')] for run in runs]
     return list(itertools.accumulate((step for step,n in steps for _ in range(n)), initial=int(first))) if first else []
@@ -92,20 +104,20 @@ def _unpack(text):
 # %% ../nbs/01_read.ipynb #328a762e
 @patch
 def to_text(self:FrameIndex)->str:
-    "One line that `FrameIndex.from_text` reads"
+    "One line of text for `FrameIndex.from_text`"
     return f'{_pack(self.pts)} {_pack(self.keys)} {self.tick}' + ('' if self.skip else ' all')
 
 @patch(cls_method=True)
 def from_text(cls:FrameIndex,
-    text:str, # What `to_text` gave
+    text:str, # Result of `to_text`
 ):
-    "The index in `text`"
+    "Index from the text of `FrameIndex.to_text`"
     pts,keys,tick,*every = text.split(' ')
     return cls(_unpack(pts), _unpack(keys), not every, Fraction(tick))
 
 # %% ../nbs/01_read.ipynb #3ea43310
 def _film(streams):
-    "FFmpeg's best stream, or the largest one, that is neither a cover nor a single picture"
+    "FFmpeg's best stream, or the largest, without covers and single pictures"
     video = [s for s in streams.video if not s.disposition & Disposition.attached_pic]
     films = [s for s in video if s.frames!=1] or video
     best = streams.best('video')
@@ -113,10 +125,10 @@ def _film(streams):
 
 # %% ../nbs/01_read.ipynb #377fd469
 class VideoReader:
-    "The frames of the video at `path`, by number. A context manager. Raises `VideoError`"
+    "Frames of a video by number; a context manager. Raises `VideoError`"
     def __init__(self,
         path, # File to open
-        known=None, # Text of its `FrameIndex`, or its number of frames if it has none; None: decode it to find out
+        known=None, # Text of its `FrameIndex`, or its number of frames if it has none (default: decode to find out)
     ):
         self.path,self.scaler,self.mirrored = Path(path),VideoReformatter(),None
         with _errors_of(path):
@@ -128,21 +140,22 @@ class VideoReader:
                 self.index = FrameIndex.from_text(known) if isinstance(known, str) else None
                 self.n_frames = len(self.index) if self.index else known
 
-    def _open(self):
-        self.container = av.open(f'file:{self.path}')
-        self.stream = _film(self.container.streams)
-        if self.stream is None: raise ValueError('it has no video stream')
-        if self.stream.codec_context is None: raise ValueError('no decoder knows its codec')
-        self.stream.codec_context.thread_count,self.fresh = 1,True
-
     def __len__(self): return self.n_frames
     def __enter__(self): return self
     def __exit__(self, *args): self.container.close()
 
+@patch
+def _open(self:VideoReader):
+    self.container = av.open(f'file:{self.path}')
+    self.stream = _film(self.container.streams)
+    if self.stream is None: raise ValueError('it has no video stream')
+    if self.stream.codec_context is None: raise ValueError('no decoder knows its codec')
+    self.stream.codec_context.thread_count,self.fresh = 1,True
+
 # %% ../nbs/01_read.ipynb #a57a6830
 @patch
 def _packets(self:VideoReader):
-    "Packets of the stream, up to the end or to where the file cannot be read any further; None says so"
+    "Packets up to the end, or to where the file cannot be read further; then None"
     try: yield from self.container.demux(self.stream)
     except av.FFmpegError as e:
         self.faults.append(e)
@@ -150,21 +163,22 @@ def _packets(self:VideoReader):
 
 @patch
 def _again(self:VideoReader):
-    "Open the file anew, unless nothing has been decoded yet"
+    "Open the file again, unless nothing has been decoded yet"
     if not self.fresh:
         self.container.close()
         self._open()
 
 @patch
 def _seek(self:VideoReader, pts):
-    "Go to the key frame at `pts`, or before it; MPEG streams know the times of decoding alone, which are earlier"
+    "Go to the key frame at `pts`, or before it; MPEG streams know only the times of decoding, which are earlier"
     early = .5/self.stream.time_base if self.container.format.name in ('mpegts','mpeg') else 0
     try: self.container.seek(pts-int(early), stream=self.stream)
     except av.FFmpegError: self._again()
 
+# %% ../nbs/01_read.ipynb #c812adc7
 @patch
 def _decode(self:VideoReader, pts=None, wanted=None, anew=False, seen=None):
-    "Yield frames in display order, from the key frame at `pts` or the beginning; non-reference ones only from `wanted` on"
+    "Yield frames in display order, from the key frame at `pts` or the beginning; skip what it can before `wanted`"
     if pts is None or anew: self._again()
     self.faults,self.fresh = [],False
     if pts is not None: self._seek(pts)
@@ -178,9 +192,10 @@ def _decode(self:VideoReader, pts=None, wanted=None, anew=False, seen=None):
         try: yield from packet.decode() if packet else context.decode()
         except av.FFmpegError as e: self.faults.append(e)
 
+# %% ../nbs/01_read.ipynb #ac524ba9
 @patch
 def _pick(self:VideoReader, idxs, frames):
-    "Those of `frames` that are numbers `idxs` (ascending), as pairs; stops early where one is missing"
+    "Pairs of number and frame for ascending `idxs`; stops early if one is missing"
     want = iter((self.index.pts[i], i) for i in idxs)
     pts,i = next(want)
     for f in frames:
@@ -192,7 +207,7 @@ def _pick(self:VideoReader, idxs, frames):
 
 # %% ../nbs/01_read.ipynb #416a9592
 def _rows(frame, i=0):
-    "Plane `i` of `frame`, without what pads its rows"
+    "Plane `i` of `frame`, without the padding of its rows"
     parts,plane = frame.format.components,frame.planes[i]
     kind = np.uint16 if parts[0].bits>8 else np.uint8
     packed = all(o.plane==0 for o in parts)
@@ -201,20 +216,9 @@ def _rows(frame, i=0):
     return np.frombuffer(plane, np.uint8).reshape(plane.height, -1).view(kind)[:,:n]
 
 def _checksum(frame):
-    "Numbers that tell frames apart: every second row counts, as damage comes in blocks"
+    "Checksum of every second row, which suffices because damage comes in blocks"
     sums = [zlib.crc32(np.ascontiguousarray(_rows(frame, i)[::2])) for i in range(len(frame.planes))]
     return frame.format.name,frame.width,frame.height,*sums
-
-def _repeats(rows, last, bits):
-    "Whether brightness `rows` is that of the frame before, but for two levels of 256; looks at a few rows first"
-    if last is None or rows.shape!=last.shape or rows.dtype!=last.dtype: return False
-    def off(step): return int((np.maximum(rows[::step], last[::step])-np.minimum(rows[::step], last[::step])).max())
-    return all(off(step)<=2<<max(0, bits-8) for step in (16,2))
-
-def _even(times):
-    "Whether `times` ascend in equal steps, but for rounding"
-    steps = np.diff(times)
-    return not len(steps) or bool(steps.max()-steps.min()<=1)
 
 def _checksums(frames):
     "Time and checksum of each; three frames are kept alive, so that damage filled from old memory differs"
@@ -223,17 +227,24 @@ def _checksums(frames):
         alive.append(f)
         yield f.pts,_checksum(f)
 
-# %% ../nbs/01_read.ipynb #8eb53134
+# %% ../nbs/01_read.ipynb #35005d24
+def _repeats(rows, last, bits):
+    "Do brightness `rows` repeat those of the frame before, up to two levels of 256? Looks at a few rows first"
+    if last is None or rows.shape!=last.shape or rows.dtype!=last.dtype: return False
+    def off(step): return int((np.maximum(rows[::step], last[::step])-np.minimum(rows[::step], last[::step])).max())
+    return all(off(step)<=2<<max(0, bits-8) for step in (16,2))
+
 @patch
 def _shows(self:VideoReader, packet):
-    "Whether `packet` should give a frame: VP8 has some for reference only, MPEG-4 some of a few bytes for nothing new"
+    "Should `packet` give a frame? VP8 has reference-only ones, MPEG-4 tiny ones for nothing new"
     name = self.stream.codec_context.name
     if name=='vp8': return bool(bytes(packet)[0]&16)
     return not packet.is_discard and not (name=='mpeg4' and packet.size<32)
 
+# %% ../nbs/01_read.ipynb #8eb53134
 @patch
-def _learn(self:VideoReader):
-    "Decode all: the index, how many packets gave no frame (`n_lost`), how many frames repeat the one before (`n_same`)"
+def _first_pass(self:VideoReader):
+    "Decode all: (time, checksum) of frames, times of key frames, expected number of frames, is any corrupt?"
     keys,sums,last,corrupt,n_shown,self.n_same = [],[],None,False,0,0
     def seen(packet):
         nonlocal n_shown
@@ -246,21 +257,33 @@ def _learn(self:VideoReader):
         rows = _rows(f)
         self.n_same += _repeats(rows, last, f.format.components[0].bits)
         last = rows
-    times = [t for t,_ in sums]
-    self.n_frames,self.n_lost,faults = len(times),max(0, n_shown-len(times)),self.faults
+    return sums,keys,n_shown,corrupt
+
+# %% ../nbs/01_read.ipynb #32716641
+def _even(times):
+    "Do `times` ascend in equal steps, up to rounding?"
+    steps = np.diff(times)
+    return not len(steps) or bool(steps.max()-steps.min()<=1)
+
+@patch
+def _learn(self:VideoReader):
+    "Find the index, the number of packets without a frame (`n_lost`), and of repeated frames (`n_same`)"
+    sums,keys,n_shown,corrupt = self._first_pass()
+    times,faults,container = [t for t,_ in sums],self.faults,self.container.format.name
+    self.n_frames,self.n_lost = len(times),max(0, n_shown-len(times))
     if not times: raise ValueError('no frame can be decoded' + (f': {faults[0].strerror}' if faults else ''))
-    told = None not in times and all(a<b for a,b in zip(times, times[1:]))
-    reordered = self.stream.codec_context.has_b_frames and self.container.format.name=='avi'
+    ascending = None not in times and all(a<b for a,b in zip(times, times[1:]))
+    timed = ascending and not (self.stream.codec_context.has_b_frames and container=='avi')
     damaged = faults or self.n_lost or corrupt
-    sound = told and _even(times) and not damaged and self.container.format.name not in ('mpeg','mpegts')
-    self.index = self._indexed(sums, sorted(set(keys) & set(times)), sound) if told and not reordered else None
+    sound = ascending and _even(times) and not damaged and container not in ('mpeg','mpegts')
+    self.index = self._indexed(sums, sorted(set(keys) & set(times)), sound) if timed else None
     if damaged and not self.index: self._check_again(sums)
     self.faults = faults
 
 # %% ../nbs/01_read.ipynb #2baad5ea
 @patch
 def _same(self:VideoReader, want, anew):
-    "Whether decoding from the first time in `want`, of pairs of time and checksum, gives these"
+    "Does decoding from the first time give the (time, checksum) pairs `want`?"
     frames = (f for f in self._decode(want[0][0], anew=anew) if f.pts is None or f.pts>=want[0][0])
     return all(a==b for a,b in itertools.zip_longest(want, itertools.islice(_checksums(frames), len(want))))
 
@@ -275,12 +298,13 @@ def _keys(self:VideoReader, sums, keys, anew):
 
 @patch
 def _indexed(self:VideoReader, sums, keys, sound):
-    "The index of frames `sums`; a file is not `sound` either if a key frame leads to others. Raises `ValueError`"
+    "Index of `sums`; a key frame that leads to other frames makes a file unsound too. Raises `ValueError`"
     times,good = [t for t,_ in sums],self._keys(sums, keys, False) if sound else []
     if sound and good==keys: return FrameIndex(times, good, tick=self.stream.time_base)
     self._check_again(sums)
     return FrameIndex(times, self._keys(sums, keys, True), False, self.stream.time_base)
 
+# %% ../nbs/01_read.ipynb #3a129139
 @patch
 def _check_again(self:VideoReader, sums):
     n = sum(a!=b for a,b in itertools.zip_longest(sums, _checksums(self._decode())))
@@ -289,7 +313,7 @@ def _check_again(self:VideoReader, sums):
 # %% ../nbs/01_read.ipynb #618828eb
 @patch
 def _runs(self:VideoReader, idxs):
-    "Split ascending `idxs` where jumping to a key frame saves decoding"
+    "Split ascending `idxs` at key frames that save decoding"
     runs = [[idxs[0]]]
     for a,b in zip(idxs, idxs[1:]):
         k = self.index.key_of(b)
@@ -298,9 +322,10 @@ def _runs(self:VideoReader, idxs):
         else: runs[-1].append(b)
     return runs
 
+# %% ../nbs/01_read.ipynb #c44e914a
 @patch
 def _find(self:VideoReader, idxs):
-    "Pairs of number and decoded frame for every one of `idxs`, ascending"
+    "Pairs of number and decoded frame for ascending `idxs`"
     if self.index is None:
         want = set(idxs)
         yield from (o for o in itertools.islice(enumerate(self._decode()), idxs[-1]+1) if o[0] in want)
@@ -315,27 +340,24 @@ def _find(self:VideoReader, idxs):
 
 @patch
 def _each(self:VideoReader, idxs):
-    "Every frame of `idxs`, decoded, with its places in `idxs`"
+    "Each decoded frame of `idxs`, with its places in `idxs`"
     places = groupby(enumerate(idxs), itemgetter(1), itemgetter(0))
     for i,frame in self._find(sorted(places)): yield frame,places.pop(i)
     if places: raise VideoError(self.path, f'frame {min(places)} cannot be decoded')
 
 # %% ../nbs/01_read.ipynb #f7af180e
 def _slices(window, k=1):
-    "Rows and columns of `window` (top, left, height, width) in a plane that is `k` times smaller than the frame"
+    "Rows and columns of `window` (top, left, height, width) in a plane `k` times smaller than the frame"
     return tuple(slice(at//k, at//k+math.ceil(n/k)) for at,n in zip(window[:2], window[2:]))
 
 def _window(x, window, k=1):
-    "What `window` shows of `x` (...,h,w), which is `k` times smaller than the frame; all of it where None"
+    "Crop `x` (...,h,w), `k` times smaller than the frame, to `window`; None: the whole of it"
     return x if window is None else x[(...,*_slices(window, k))]
 
-_bt601 = {(o,r) for o in (2,5,6) for r in (0,1)} # FFmpeg's numbers of matrix and range: not said, BT.470 BG, SMPTE 170M; not said, limited
-
-_matrices = {0,1,2,4,5,6,7,9} # Those that FFmpeg's scaler knows; 2 is: not said
-
+# %% ../nbs/01_read.ipynb #6975caab
 @patch
 def _upright(self:VideoReader, frame):
-    "(height, width) of `frame` as seen, by how many quarter turns it is stored otherwise, whether it is mirrored"
+    "(height, width) of `frame` when upright, the quarter turns it is stored with, and whether it is mirrored"
     turns = round(frame.rotation/90)%4
     if self.mirrored is None:
         m = frame.side_data.get(SideData.DISPLAYMATRIX)
@@ -343,16 +365,22 @@ def _upright(self:VideoReader, frame):
         self.mirrored = a*d<b*c
     return (frame.width,frame.height) if turns%2 else (frame.height,frame.width), turns, self.mirrored
 
+# %% ../nbs/01_read.ipynb #5eb249b2
+# FFmpeg's numbers of a matrix and a range: not stated, BT.470 BG, SMPTE 170M; not stated, limited
+_bt601 = {(o,r) for o in (2,5,6) for r in (0,1)}
+_matrices = {0,1,2,4,5,6,7,9} # Those that FFmpeg's scaler knows; 2 is: not stated
+
 @patch
 def _put(self:VideoReader, frame, out, size, cuts, yuv=False):
-    "Write `cuts`, slices for each plane, of `frame`, upright and scaled to `size`, into the planes of `out`: R, G, B, or Y, U, V, which are cut out of the next even size"
+    "Write `frame`, upright and scaled to `size`, into the planes of `out`, each cropped by its slices in `cuts`"
     turned,turns,mirrored = self._upright(frame)
     same = tuple(size)==turned
     h,w = (o+o%2 if yuv else o for o in size)
     if turns%2: h,w = w,h
     if frame.colorspace not in _matrices: frame.colorspace = 2
     how = dict(format='yuv420p' if yuv else 'rgb24' if same else 'gbrp')
-    if yuv and (frame.colorspace,frame.color_range) not in _bt601: how |= dict(dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG)
+    if yuv and (frame.colorspace,frame.color_range) not in _bt601:
+        how |= dict(dst_colorspace=Colorspace.ITU601, dst_color_range=ColorRange.MPEG)
     frame = self.scaler.reformat(frame, w, h, threads=1, **how)
     if same and not yuv: planes = frame.to_ndarray().transpose(2,0,1)
     else: planes = [np.frombuffer(p, np.uint8).reshape(p.height, -1) for p in frame.planes]
@@ -363,21 +391,22 @@ def _put(self:VideoReader, frame, out, size, cuts, yuv=False):
 
 # %% ../nbs/01_read.ipynb #13dcd852
 def _within(idxs, video):
-    "`idxs` as a list of numbers that `video` has"
-    idxs = [int(i) for i in idxs]
+    "Frame numbers `idxs` as a list. Raises `IndexError` if `video` does not have them"
+    idxs,n = [int(i) for i in idxs],len(video)
     if not idxs: raise IndexError('no frames asked for')
-    if min(idxs)<0 or max(idxs)>=len(video): raise IndexError(f'{video.path}: asked for frames {idxs[:3]}..{idxs[-1:]}, the video has {len(video)}')
+    if min(idxs)<0 or max(idxs)>=n:
+        raise IndexError(f'{video.path}: asked for frames {idxs[:3]}..{idxs[-1:]}, the video has {n}')
     return idxs
 
 # %% ../nbs/01_read.ipynb #8628dd53
 @patch
 def frames(self:VideoReader,
     idxs, # Frame numbers, in any order, repeats allowed
-    size:tuple=None, # (height, width) to scale to; that of the first of these frames where None
-    out=None, # Array (3,len(idxs),height,width) to write into, a memory map for example
-    window:tuple=None, # (top, left, height, width) of what is wanted of each, once scaled; all where None
+    size:tuple=None, # (height, width) to scale to (default: that of the first of these frames)
+    out=None, # Array (3,len(idxs),height,width) to write into, such as a memory map
+    window:tuple=None, # (top, left, height, width) to keep of each scaled frame (default: all)
 )->TensorVideo: # `uint8` (3,len(idxs),height,width), RGB
-    "Exactly the frames `idxs`. Raises `IndexError` beyond the video, `VideoError` where a frame cannot be decoded"
+    "Exactly the frames `idxs`. Raises `IndexError` beyond the video, or `VideoError`"
     idxs = _within(idxs, self)
     with _errors_of(self.path):
         for frame,(first,*others) in self._each(idxs):
@@ -389,28 +418,29 @@ def frames(self:VideoReader,
 
 # %% ../nbs/01_read.ipynb #1ca161e8
 class TensorChroma(TensorVideo):
-    "Colour of frames whose brightness is in another `TensorVideo`: U and V (2,t,h/2,w/2), `uint8`"
+    "U and V of frames, (2,t,h/2,w/2), `uint8`; a `TensorVideo` holds their brightness"
 
 def yuv_dtype(
     size:tuple, # (height, width) of the frames
 )->np.dtype: # Of one frame: `luma` (height,width), `chroma` (2,height/2,width/2) with sides rounded up
-    "How a frame is kept in YUV 4:2:0"
+    "Record type of a frame in YUV 4:2:0"
     h,w = size
     return np.dtype([('luma', np.uint8, (h, w)), ('chroma', np.uint8, (2, (h+1)//2, (w+1)//2))])
 
 def yuv_planes(
     frames, # (t,) of `yuv_dtype`
     **kwargs # Kept with the tensors
-)->tuple: # A `TensorVideo` (1,t,h,w) and a `TensorChroma` (2,t,h/2,w/2), which share their memory with `frames`
-    "The planes of `frames`, over time"
+)->tuple: # `TensorVideo` (1,t,h,w) and `TensorChroma` (2,t,h/2,w/2), which share the memory of `frames`
+    "Luma and chroma of `frames`, over time"
     luma,chroma = (torch.from_numpy(frames[o]) for o in ('luma','chroma'))
     return TensorVideo(luma[None], **kwargs),TensorChroma(chroma.transpose(0, 1), **kwargs)
 
+# %% ../nbs/01_read.ipynb #db82285e
 def yuv_to_rgb(
     luma, # `uint8` (1,t,h,w)
     chroma, # `uint8` (2,t,h/2,w/2), sides rounded up
 )->Tensor: # `uint8` (3,t,h,w), RGB
-    "Colours of YUV 4:2:0, each in the middle of its four pixels, bilinear between (BT.601, limited range)"
+    "Convert YUV 4:2:0 (BT.601, limited range) to RGB"
     luma,chroma = (o.as_subclass(Tensor).float() for o in (luma,chroma))
     u,v = (chroma-128)*(255/224)
     colors = F.interpolate(torch.stack([1.402*v, -.344136*u-.714136*v, 1.772*u]), scale_factor=2, mode='bilinear')
@@ -420,11 +450,11 @@ def yuv_to_rgb(
 @patch
 def planes(self:VideoReader,
     idxs, # Frame numbers, in any order, repeats allowed
-    size:tuple, # (height, width) to scale to
+    size:tuple, # (height, width) to scale to; an odd side is cropped from the next even one
     out=None, # Array (len(idxs),) of `yuv_dtype` to write into
-    window:tuple=None, # (top, left, height, width) of what is wanted of each, once scaled, even numbers; all where None
+    window:tuple=None, # (top, left, height, width) to keep of each scaled frame, even numbers (default: all)
 )->tuple: # Luma, a `TensorVideo` (1,len(idxs),h,w), and chroma, a `TensorChroma` (2,len(idxs),h/2,w/2)
-    "Exactly the frames `idxs`, in YUV 4:2:0; where a side is odd, scaled to one more and cut. Raises `IndexError` beyond the video, `VideoError` where a frame cannot be decoded"
+    "Frames `idxs` in YUV 4:2:0. Raises `IndexError` beyond the video, or `VideoError`"
     idxs = _within(idxs, self)
     if out is None: out = np.empty(len(idxs), yuv_dtype(window[2:] if window else size))
     luma,chroma = out['luma'],out['chroma']
@@ -438,17 +468,17 @@ def planes(self:VideoReader,
 # %% ../nbs/01_read.ipynb #f43d40e0
 @dataclass(frozen=True)
 class VideoInfo:
-    "What a file is"
+    "Facts about a video file"
     n_frames:int # Frames that decode
-    fps:float # Frames per second, by their times; 0 if nothing says
+    fps:float # Frames per second, by their times; 0 if unknown
     height:int # Of the upright frame, in pixels
     width:int # Likewise
-    codec:str # FFmpeg's name of it
-    duration:float # Seconds from the first frame to the end of the last; 0 if nothing says
+    codec:str # FFmpeg's name for it
+    duration:float # Seconds from the first frame to the end of the last; 0 if unknown
 
 @patch(as_prop=True)
 def info(self:VideoReader)->VideoInfo:
-    "Facts of this file; decodes its first frame. Raises `VideoError`"
+    "Facts about this file; decodes its first frame. Raises `VideoError`"
     h,w = self.frames([0]).shape[2:]
     stated = float(self.stream.average_rate or self.stream.guessed_rate or 0)
     seconds = (self.index.duration if self.index else 0) or (len(self)/stated if stated else 0.)
@@ -460,8 +490,8 @@ def info(self:VideoReader)->VideoInfo:
 # %% ../nbs/01_read.ipynb #65b51f55
 def probe(
     path, # File to look at
-)->VideoInfo: # Its facts
-    "What the file at `path` is. Raises `VideoError`"
+)->VideoInfo: # Facts about it
+    "Facts about the file at `path`. Raises `VideoError`"
     with VideoReader(path) as v: return v.info
 
 # %% ../nbs/01_read.ipynb #d5359bf0
@@ -471,24 +501,25 @@ def read_frames(
     idxs, # Frame numbers, in any order, repeats allowed
     **kwargs
 )->TensorVideo: # `uint8` (3,len(idxs),height,width), RGB
-    "Exactly the frames `idxs` of the file at `path`, scaled as they are decoded. Raises `VideoError`, `IndexError`"
+    "Exactly the frames `idxs` of a file. Raises `VideoError`, `IndexError`"
     with VideoReader(path) as v: return v.frames(idxs, **kwargs)
 
 # %% ../nbs/01_read.ipynb #012512a2
 def idxs_at(
     times, # Seconds at which each frame is shown, from 0, ascending
     duration:float, # Seconds from the first frame to the end of the last
-    fps:float, # Frames per second that are wanted
+    fps:float, # Frames per second to read at
 )->np.ndarray: # Frame numbers
     "Frames on screen at 0, 1/`fps`, 2/`fps`, ... seconds"
     wanted = np.arange(max(1, round(duration*fps)))/fps
     return np.searchsorted(np.asarray(times)-1e-3, wanted, 'right')-1
 
+# %% ../nbs/01_read.ipynb #64b1603a
 class ResampledVideo:
-    "`video` as if filmed at `fps`; used as a `VideoReader` is"
+    "`video` as if filmed at `fps`; used as a `VideoReader`"
     def __init__(self,
         video, # Reader of its frames
-        fps:float, # Frames per second that are wanted
+        fps:float, # Frames per second to read at
         times, # Seconds at which each frame is shown
         duration:float, # Seconds in all
     ): self.video,self.path,self.idxs = video,video.path,idxs_at(times, duration, fps).tolist()
@@ -497,20 +528,40 @@ class ResampledVideo:
     def __enter__(self): return self
     def __exit__(self, *args): self.video.__exit__(*args)
     def _at(self, idxs): return [self.idxs[i] for i in _within(idxs, self)]
-    def frames(self, idxs, size=None, window=None): return self.video.frames(self._at(idxs), size, window=window)
-    def planes(self, idxs, size, window=None): return self.video.planes(self._at(idxs), size, window=window)
+
+# %% ../nbs/01_read.ipynb #97590afd
+@patch
+def frames(self:ResampledVideo,
+    idxs, # Frame numbers at `fps`
+    size:tuple=None, # (height, width) to scale to (default: that of the first of these frames)
+    window:tuple=None, # (top, left, height, width) to keep of each scaled frame (default: all)
+)->TensorVideo: # `uint8` (3,len(idxs),height,width), RGB
+    "Frames `idxs` of the resampled video"
+    return self.video.frames(self._at(idxs), size, window=window)
+
+@patch
+def planes(self:ResampledVideo,
+    idxs, # Frame numbers at `fps`
+    size:tuple, # (height, width) to scale to
+    window:tuple=None, # (top, left, height, width) to keep of each scaled frame, even numbers (default: all)
+)->tuple: # Luma (1,len(idxs),h,w) and chroma (2,len(idxs),h/2,w/2)
+    "Frames `idxs` of the resampled video, in YUV 4:2:0"
+    return self.video.planes(self._at(idxs), size, window=window)
 
 # %% ../nbs/01_read.ipynb #2e8827fb
 def _load_torchcodec():
-    "Its module of decoders. Raises `ImportError` with the reason where it cannot be loaded"
+    "torchcodec's module of decoders. Raises `ImportError` with the reason if it cannot be loaded"
     try:
         from torchcodec import decoders
         return decoders
     except (ImportError, OSError, RuntimeError) as e:
-        raise ImportError(f"backend 'torchcodec' cannot be loaded ({str(e).strip().splitlines()[0]}): install torchcodec and FFmpeg's libraries, or use 'pyav'") from e
+        said = str(e).strip().splitlines()[0]
+        raise ImportError(f"backend 'torchcodec' cannot be loaded ({said}): "
+                          "install torchcodec and FFmpeg's libraries, or use 'pyav'") from e
 
+# %% ../nbs/01_read.ipynb #79f8a8ec
 class _TorchcodecReader(VideoReader):
-    "A `VideoReader` in which torchcodec decodes. Raises `ImportError` where it cannot be loaded"
+    "`VideoReader` in which torchcodec decodes. Raises `ImportError` if it cannot be loaded"
     def __init__(self, path, known=None):
         self.decoders = _load_torchcodec()
         super().__init__(path, known)
@@ -520,7 +571,7 @@ class _TorchcodecReader(VideoReader):
         return super().frames(idxs, size, window=window) if out is None else _window(out, window)
 
     def _played(self, idxs, size):
-        "Frames `idxs`, or None where torchcodec has others at their times"
+        "Frames `idxs`, or None if torchcodec has others at their times"
         pts = np.array(self.index.pts + self.index.pts[-1:])
         tick = float(self.stream.time_base)
         middles = (pts[idxs]+pts[1:][idxs])/2*tick
@@ -535,8 +586,9 @@ class _TorchcodecReader(VideoReader):
 # %% ../nbs/01_read.ipynb #8864a69b
 def get_reader(
     backend:str='pyav', # 'pyav' or 'torchcodec'
-)->type: # `VideoReader`, or a kind of it
-    "The reader of that name. Raises `ValueError` for another name, `ImportError` where it cannot be loaded"
-    if backend not in ('pyav','torchcodec'): raise ValueError(f"backend must be 'pyav' or 'torchcodec', got {backend!r}")
+)->type: # `VideoReader`, or a subclass
+    "Reader class of a backend. Raises `ValueError`, or `ImportError` if it cannot be loaded"
+    readers = dict(pyav=VideoReader, torchcodec=_TorchcodecReader)
+    if backend not in readers: raise ValueError(f"backend must be 'pyav' or 'torchcodec', got {backend!r}")
     if backend=='torchcodec': _load_torchcodec()
-    return dict(pyav=VideoReader, torchcodec=_TorchcodecReader)[backend]
+    return readers[backend]
