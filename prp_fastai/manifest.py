@@ -21,7 +21,7 @@ import csv,hashlib,json,warnings
 
 # %% ../nbs/03a_manifest.ipynb #c7880b00
 def _stamp(path):
-    "What changes when a file does"
+    "Path, size and time of change of a file: one of them differs if the file does"
     st = Path(path).stat() if Path(path).exists() else None
     return dict(path=os.path.abspath(path), bytes=st.st_size if st else 0, mtime=st.st_mtime_ns if st else 0)
 
@@ -29,7 +29,7 @@ _no_facts = dict(n_frames=0, fps=0., height=0, width=0, codec='', n_keys=0, dura
                  n_missing=0, n_same=0)
 
 def _said(v):
-    "What is missing in a video of which a reader has found out all"
+    "What is missing in the video of a reader"
     said = [f'{v.n_lost} of {len(v)+v.n_lost} frames cannot be decoded'] if v.n_lost else []
     steps = np.diff(v.index.pts) if v.index and len(v)>2 else np.ones(1)
     usual = np.median(steps)
@@ -38,10 +38,11 @@ def _said(v):
     if 0<len(gaps)<=.1*len(steps) and held>v.n_lost: said.append(f'its times have gaps, where {held} frames would fit')
     return '; '.join(said)
 
+# %% ../nbs/03a_manifest.ipynb #b35d038e
 def scan_video(
     path, # File to look at
 )->dict: # A row of a manifest: `status` is 'ok' or 'broken', `duration` in seconds
-    "Decode a video: its facts, what is missing, what repeats, and its `FrameIndex` as text"
+    "Decode a video: facts, missing and repeated frames, `FrameIndex` as text"
     try:
         with VideoReader(path) as v:
             info,missing = v.info,_said(v)
@@ -52,10 +53,11 @@ def scan_video(
     return dict(**_stamp(path), **facts, status='ok', reason=missing)
 
 # %% ../nbs/03a_manifest.ipynb #0e650eff
-def _failure(e): return 'the decoder did not come back in time' if isinstance(e, TimeoutError) else f'the decoder crashed ({e})'
+def _failure(e):
+    return 'the decoder did not come back in time' if isinstance(e, TimeoutError) else f'the decoder crashed ({e})'
 
 def _in_processes(f, items, n_workers, timeout):
-    "Yield `f` of each of `items`, in their order; where its process died or was killed, the reason, as text"
+    "Yield `f` of each of `items`, in order; if its process died or was killed, the reason as text"
     with ProcessPool(max_workers=n_workers) as pool:
         for future in [pool.schedule(f, args=[o], timeout=timeout) for o in items]:
             try: yield future.result()
@@ -65,32 +67,35 @@ def _in_processes(f, items, n_workers, timeout):
 _as_named = dict(encoding='utf-8', errors='surrogateescape') # Names of files that are no text keep their bytes
 
 def read_manifest(
-    fname, # `.csv` that `scan_videos` wrote
+    fname, # `.csv` of `scan_videos`
 )->pd.DataFrame: # Empty if there is none
-    "The rows of a manifest"
+    "Rows of a manifest"
     if not Path(fname).exists(): return pd.DataFrame()
     return pd.read_csv(fname, keep_default_na=False, encoding='utf-8', encoding_errors='surrogateescape')
 
+# %% ../nbs/03a_manifest.ipynb #6b888c81
 def _rewrite(fname, text):
-    "Write a file that is there whole or not at all"
+    "Write a file that exists either whole or not at all"
     tmp = fname.with_suffix('.tmp')
     tmp.write_text(text, **_as_named, newline='')
     tmp.rename(fname)
 
 def _lines(fname):
-    "Rows that an interrupted scan has left; a last line that was cut off does not count"
+    "Rows of an interrupted scan, without a last line that was cut off"
     return [json.loads(o) for o in fname.read_text().split('\n')[:-1]] if fname and fname.exists() else []
 
 def _known(fname):
     if not fname: return {}
     return {o['path']: o for o in read_manifest(fname).to_dict('records') + _lines(fname.with_suffix('.part'))}
+
 def _holds(path, known):
     row = known.get(path, {})
     return 'n_missing' in row and all(row[k]==v for k,v in _stamp(path).items())
 
+# %% ../nbs/03a_manifest.ipynb #a4b17846
 @contextmanager
 def _alone(fname):
-    "Let no other process write a manifest meanwhile; says so if one does"
+    "Lock a manifest against other processes; print a line if it has to wait"
     if not fname: yield; return
     fname.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(fname.with_suffix('.lock'))
@@ -101,9 +106,8 @@ def _alone(fname):
     try: yield
     finally: lock.release()
 
-# %% ../nbs/03a_manifest.ipynb #4d7ca62f
 def _find_out(files, known, fname, n_workers, timeout):
-    "Decode `files`, add their rows to `known`, and write all of these down"
+    "Scan `files`, add their rows to `known`, and write all of them"
     part = fname.with_suffix('.part') if fname else None
     if part: _rewrite(part, ''.join(json.dumps(o)+'\n' for o in _lines(part)))
     with open(part or os.devnull, 'a') as found:
@@ -111,18 +115,19 @@ def _find_out(files, known, fname, n_workers, timeout):
             if isinstance(row, str): row = dict(**_stamp(path), **_no_facts, status='broken', reason=row)
             known[path] = row
             print(json.dumps(row), file=found, flush=True)
-    if fname:
-        rows = sorted(known.values(), key=itemgetter('path'))
-        _rewrite(fname, pd.DataFrame(rows).to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))
-        part.unlink()
+    if not fname: return
+    rows = sorted(known.values(), key=itemgetter('path'))
+    _rewrite(fname, pd.DataFrame(rows).to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))
+    part.unlink()
 
+# %% ../nbs/03a_manifest.ipynb #4d7ca62f
 def scan_videos(
     files, # Paths
-    fname=None, # Manifest to keep, `.csv`: rows in it that still hold are not found out again
+    fname=None, # Manifest to keep, `.csv`: files whose row in it still holds are not scanned again
     n_workers:int=defaults.cpus, # Processes
     timeout:float=300, # Seconds that one file may take
-)->pd.DataFrame: # A row a file, in the order of `files`, as `scan_video` gives it
-    "Decode all `files`, and say what each is"
+)->pd.DataFrame: # One row of `scan_video` per file, in the order of `files`
+    "Decode all `files`, and tabulate what each is"
     files,fname = L(files).map(os.path.abspath),Path(fname) if fname is not None else None
     known = _known(fname)
     def todo(): return files.filter(lambda o: not _holds(o, known))
@@ -135,15 +140,15 @@ def scan_videos(
 # %% ../nbs/03a_manifest.ipynb #28572ba8
 def n_frames_at(
     df, # Manifest
-    fps:float=None, # Frames per second at which videos are read; as they are if None
+    fps:float=None, # Frames per second at which videos are read (default: as they are)
 )->pd.Series: # Frames of each
-    "How many frames the videos of `df` have"
+    "Number of frames of the videos in `df`"
     return df.n_frames if fps is None else (df.duration*fps).round().astype(int)
 
 def say_rates(
     df, # Manifest
 ):
-    "Print the frame rates in `df`, if there are several (more than 5 % apart)"
+    "Print the frame rates in `df`, if several differ by more than 5 %"
     rates = df.fps[(df.status!='broken') & (df.fps>0)]
     if rates.empty or rates.max()<=1.05*rates.min(): return
     counts = [f'{k:g} ({n})' for k,n in rates.round().value_counts().items()]
@@ -151,21 +156,24 @@ def say_rates(
     print(f'frames per second (videos): {", ".join(counts[:6])}{more}; '
           f'the same playback rate is a different speed in each: fps={rates.round().mode()[0]:g} would read all alike')
 
+# %% ../nbs/03a_manifest.ipynb #f5c334f8
 def usable_videos(
     df, # Manifest
     rates:tuple=(1,2,4,8), # S: the sampling intervals
     clip_len:int=16, # l: frames in a clip
-    fps:float=None, # Frames per second at which videos are read; as they are if None
+    fps:float=None, # Frames per second at which videos are read (default: as they are)
 )->L: # Paths
-    "Paths of the videos in `df` that have at least one clip. Prints which do not, and how many are long enough for each rate"
+    "Videos in `df` that have a clip; prints those that have none"
     n = n_frames_at(df, fps)
     broken,enough = df.status=='broken',{s: n>=span_len(s, clip_len) for s in rates}
     short = ~broken & ~enough[rates[0]]
     out = [printable(Path(o).name) for o in df.path[broken|short]]
     if out:
-        print(f'{len(out)} of {len(df)} videos are left out: {broken.sum()} broken, {short.sum()} of fewer than {span_len(rates[0], clip_len)} frames '
-              f'({", ".join(out[:10])}{f" and {len(out)-10} more" if out[10:] else ""})')
-    if not all((o|broken).all() for o in enough.values()): print('long enough for rate ' + ', '.join(f'{s}: {(o&~broken).sum()}' for s,o in enough.items()))
+        names = f'{", ".join(out[:10])}{f" and {len(out)-10} more" if out[10:] else ""}'
+        print(f'{len(out)} of {len(df)} videos are left out: {broken.sum()} broken, '
+              f'{short.sum()} of fewer than {span_len(rates[0], clip_len)} frames ({names})')
+    if not all((o|broken).all() for o in enough.values()):
+        print('long enough for rate ' + ', '.join(f'{s}: {(o&~broken).sum()}' for s,o in enough.items()))
     if fps is None: say_rates(df)
     return L(df.path[~broken & ~short].tolist()).map(Path)
 
@@ -173,43 +181,45 @@ def usable_videos(
 def say_amiss(
     df, # Manifest
 ):
-    "Print how many frames of `df` repeat the one before, which videos miss some, and which are broken"
+    "Print how many frames repeat, and which videos miss frames or are broken"
     n,same,ok = (df.n_same>0).sum(),df.n_same.sum(),df.status!='broken'
     if same: print(f'{same} of {df.n_frames.sum()} frames repeat the one before, in {n} of {len(df)} videos')
-    for o in df[ok & (df.reason!='')].itertuples(): print(f'{printable(o.path)} is used with what decodes: {o.reason}')
+    for o in df[ok & (df.reason!='')].itertuples():
+        print(f'{printable(o.path)} is used with the frames that decode: {o.reason}')
     for o in df[~ok].itertuples(): print(f'{printable(o.path)} is broken: {o.reason}')
 
 # %% ../nbs/03a_manifest.ipynb #87a62c74
 def default_manifest(
     files, # Paths
-)->Path: # `.csv` in the user's cache folder, or None
-    "Where the manifest of `files` is kept where no other place is named; None, with a warning, where that cannot be written to"
+)->Path: # `.csv` in the user's cache folder, or None, with a warning, if that cannot be written to
+    "Default place of the manifest of `files`"
     folder = os.path.commonpath([os.path.abspath(Path(o).parent) for o in files])
     cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'prp_fastai'
     try: cache.mkdir(parents=True, exist_ok=True)
-    except OSError as e: return warnings.warn(f'what is found out about the videos is not kept, as {cache} cannot be made: {e.strerror}')
+    except OSError as e: return warnings.warn(f'the manifest is not kept, because {cache} cannot be made: {e.strerror}')
     return cache/f'{Path(folder).name}-{hashlib.sha1(os.fsencode(folder)).hexdigest()[:8]}.csv'
 
 # %% ../nbs/03a_manifest.ipynb #ac9ff9a1
 def manifest_of(
     files, # Paths
-    manifest=None, # Rows of `scan_videos`, or the `.csv` where they are kept; in the user's cache folder where None
+    manifest=None, # Rows of `scan_videos`, or their `.csv` (default: in the user's cache folder)
     n_workers:int=defaults.cpus, # Processes
     timeout:float=300, # Seconds that one file may take
 )->pd.DataFrame: # Rows of these files
-    "What is known of `files`, found out where it is not yet"
-    if not isinstance(manifest, pd.DataFrame): return scan_videos(files, manifest or default_manifest(files), n_workers, timeout)
+    "Manifest of `files`; scans those that are not in it yet"
+    if not isinstance(manifest, pd.DataFrame):
+        return scan_videos(files, manifest or default_manifest(files), n_workers, timeout)
     return manifest[manifest.path.isin(set(L(files).map(os.path.abspath)))]
 
 def known_of(
     row, # Of a manifest
-): # Text of the video's `FrameIndex`, or its number of frames where it has none
-    "What a `VideoReader` needs not find out again"
+): # Text of the video's `FrameIndex`, or its number of frames if it has none
+    "What `VideoReader` takes as `known`"
     return getattr(row, 'times', None) or int(row.n_frames) or None
 
 def times_of(
     known, # Of a video, by `known_of`
-    fps:float, # Its frame rate, which counts if it has no index
+    fps:float, # Its frame rate, used if it has no index
 )->np.ndarray: # Seconds from the first frame
-    "When the frames of a video are shown"
+    "Times at which the frames of a video are shown"
     return FrameIndex.from_text(known).times if isinstance(known, str) else np.arange(known)/fps
