@@ -1,4 +1,4 @@
-"""What a run is, as one value: which clips, which model, which training; the paper's, its authors' and our own
+"""What a run is, as one value: its clips, its model and its training, as in the paper, in the authors' code, or our own
 
 Docs: https://prp-fastai.github.io/prp_fastai/recipe.html.md"""
 
@@ -12,13 +12,14 @@ __all__ = ['recipe_parts', 'old_names', 'paper', 'authors', 'small', 'presets', 
 from dataclasses import dataclass,fields,replace
 from inspect import Parameter,Signature,signature
 from typing import Annotated
+from fastcore.basics import patch
 from fastcore.docments import docments
 import pandas as pd
 
 # %% ../nbs/03c_recipe.ipynb #5cce047a
 @dataclass(frozen=True)
 class Sampling:
-    "Which frames of a video are a clip (section 3.1)"
+    "Which frames of a video make a clip (section 3.1)"
     rates:tuple = (1,2,4,8) # S: sampling intervals, ascending powers of two up to 16
     clip_len:int = 16 # l: frames in a clip
     recon_rate:int = 2 # r: how many times slower the reconstruction plays; 1, 2 or 4
@@ -26,11 +27,11 @@ class Sampling:
     start:str = 'uniform' # Where clips start: uniform, or off_by_one
     fps:float = None # Frames per second that all videos are read at, by their times (default: as they are)
     redraw_valid:bool = False # Draw rate and start again at each validation?
-    seed:int = 42 # Of the split and the draws in validation; in the shell of the weights too
+    seed:int = 42 # Of the split and the draws in validation; in the shell, also of the weights
 
 @dataclass(frozen=True)
 class Crop:
-    "Which part of a frame is seen (section 4.1)"
+    "Which part of each frame is used (section 4.1)"
     size:int = 112 # Side of the crop in pixels; frames are scaled to 8/7 of it
     crop:str = 'random' # Where training clips are cropped: random or center
     flip:float = 0. # Probability of mirroring a training clip
@@ -38,19 +39,19 @@ class Crop:
 # %% ../nbs/03c_recipe.ipynb #0f43c5a6
 @dataclass(frozen=True)
 class Attention:
-    "Which pixels weigh how much in the reconstruction (equation 3)"
-    attn:str = 'dpau' # What weighs the pixels: dpau (motion), gauss (a bump where it is strongest), or none
-    diff:str = 'adjacent' # Frames compared for it: adjacent, or sparse4, four of 16
+    "Weights of the pixels in the reconstruction (equation 3)"
+    attn:str = 'dpau' # Source of the weights: dpau (motion), gauss (a bump where motion is strongest), or none
+    diff:str = 'adjacent' # Frames that are compared: adjacent, or sparse4, four of 16
     norm:str = 'clip' # Range of the weights: one per clip, or one per block and colour
     per_channel:bool = False # One weight per colour?
     time_interp:str = 'trilinear' # Weights between blocks: trilinear, or blockwise in steps
-    eps:float = 0. # Added above and below the fraction bar of the activation
+    eps:float = 0. # Added to numerator and denominator of the activation
     fake_gt:str = 'include' # Target frames that are blended from two: include them in the loss, or exclude
 
 # %% ../nbs/03c_recipe.ipynb #09d618e1
 @dataclass(frozen=True)
 class Heads:
-    "Which model (figure 2)"
+    "The model (figure 2)"
     arch:str = 'c3d' # Encoder: c3d, r3d, r2plus1d, or torchvision's r3d_18, mc3_18, r2plus1d_18
     width:float = 1. # Factor on the channels of c3d, r3d and r2plus1d
     heads:tuple = ('rate','recon') # rate,recon is DG-P, rate is DP, recon is GP
@@ -61,14 +62,14 @@ class Heads:
 # %% ../nbs/03c_recipe.ipynb #c13354d5
 @dataclass(frozen=True)
 class Optim:
-    "How it is trained (equation 4, section 4.1)"
+    "The training (equation 4, section 4.1)"
     lambda_d:float = .1 # Weight of the classification loss
     lambda_g:float = 1. # Weight of the reconstruction loss
     opt_func:str = 'sgd' # Optimiser: sgd or adamw
     lr:float = .01 # Learning rate; the highest one if the schedule is one_cycle
     mom:float = .9 # Momentum
     wd:float = 5e-4 # Weight decay
-    head_lr_mult:float = 10. # How much faster the classifier's last layer learns with sgd
+    head_lr_mult:float = 10. # Factor on the learning rate of the classifier's last layer, with sgd
     schedule:str = 'plateau' # Learning rate over time: plateau (as the authors), one_cycle or constant
     patience:int = 50 # Epochs without progress before plateau lowers the learning rate
     epochs:int = 300 # Passes over the videos
@@ -76,17 +77,12 @@ class Optim:
 
 # %% ../nbs/03c_recipe.ipynb #437fed7b
 recipe_parts = (Sampling, Crop, Attention, Heads, Optim)
-old_names = dict(encoder='arch', preset='recipe')
 
 def _tuple(o): return tuple(int(v) if str(v).isdigit() else v for v in (o.split(',') if isinstance(o, str) else o))
-def _plain(o):
-    "What JSON holds of a value: functions and modules by name"
-    if o is None or isinstance(o, (str,tuple,bool,int,float)): return o
-    return getattr(getattr(o, 'func', o), '__name__', type(o).__name__)
 
 @dataclass(frozen=True)
 class Recipe(*recipe_parts[::-1]):
-    "All settings of a run that move a number"
+    "All settings of a run that change a number"
     def __post_init__(self):
         for k in ('rates','heads'): object.__setattr__(self, k, _tuple(getattr(self, k)))
 
@@ -94,23 +90,9 @@ class Recipe(*recipe_parts[::-1]):
         changed = {o.name: getattr(self, o.name) for o in fields(self) if getattr(self, o.name)!=o.default}
         return f'Recipe({", ".join(f"{k}={v!r}" for k,v in changed.items())})'
 
-    def to_dict(self):
-        "Its fields, as JSON holds them: functions and modules by name"
-        return {o.name: _plain(getattr(self, o.name)) for o in fields(self)}
-
-    @classmethod
-    def from_dict(cls,
-        o:dict, # Settings of a run, the card of an encoder, or options of the shell; what is no field is left
-    ):
-        "The recipe that `o` holds, of this version or an older one"
-        o = {old_names.get(k, k): v for k,v in o.items()}
-        named = {k: o[k] for k in field_names() if o.get(k) is not None}
-        if o.get('attn', '') in (None,'none'): named['attn'] = None
-        return get_recipe(o.get('recipe') or paper, **named)
-
 # %% ../nbs/03c_recipe.ipynb #234e83f9
 def field_names(
-    *of, # Parts of a recipe; all of them if none is given
+    *of, # Parts of a recipe (default: all)
 )->list: # In order
     "Names of the fields of a recipe"
     return [o.name for c in of or recipe_parts for o in fields(c)]
@@ -119,32 +101,59 @@ def get_recipe(
     recipe, # A `Recipe`, or the name of one in `presets`
     **changed # Fields with other values
 )->Recipe:
-    "A recipe by its name, with some fields changed. Raises `ValueError` for a preset there is not"
-    if isinstance(recipe, str) and recipe not in presets: raise ValueError(f'preset must be one of {", ".join(presets)}, got {recipe!r}')
+    "Recipe with some fields changed. Raises `ValueError` for an unknown preset"
+    if isinstance(recipe, str) and recipe not in presets:
+        raise ValueError(f'preset must be one of {", ".join(presets)}, got {recipe!r}')
     return replace(presets[recipe] if isinstance(recipe, str) else recipe, **changed)
+
+# %% ../nbs/03c_recipe.ipynb #4c849e35
+old_names = dict(encoder='arch', preset='recipe')
+
+def _plain(o):
+    "A value as JSON holds it: functions and modules by name"
+    if o is None or isinstance(o, (str,tuple,bool,int,float)): return o
+    return getattr(getattr(o, 'func', o), '__name__', type(o).__name__)
+
+@patch
+def to_dict(self:Recipe)->dict:
+    "Fields as JSON holds them: functions and modules by name"
+    return {o.name: _plain(getattr(self, o.name)) for o in fields(self)}
+
+@patch(cls_method=True)
+def from_dict(cls:Recipe,
+    o:dict, # Settings of a run, card of an encoder, or options of the shell; other keys are ignored
+)->Recipe:
+    "Recipe from a dictionary, of this version or an older one"
+    o = {old_names.get(k, k): v for k,v in o.items()}
+    named = {k: o[k] for k in field_names() if o.get(k) is not None}
+    if o.get('attn', '') in (None,'none'): named['attn'] = None
+    return get_recipe(o.get('recipe') or paper, **named)
 
 # %% ../nbs/03c_recipe.ipynb #d59cb0f8
 paper   = Recipe()
 authors = Recipe(crop='center', short='resample', start='off_by_one', redraw_valid=True, diff='sparse4', norm='block',
                  per_channel=True, time_interp='blockwise', eps=1e-6, fake_gt='exclude')
-small   = Recipe(opt_func='adamw', lr=.004, schedule='one_cycle', epochs=30, bs=16, final='linear', mean_colour=True, lambda_d=.02)
+small   = Recipe(opt_func='adamw', lr=.004, schedule='one_cycle', epochs=30, bs=16, final='linear', mean_colour=True,
+                 lambda_d=.02)
 presets = dict(paper=paper, authors=authors, small=small)
 
 # %% ../nbs/03c_recipe.ipynb #fd5132ae
 def take_recipe(
     recipe, # A `Recipe`, or the name of one in `presets`
-    kwargs:dict, # Keywords of a call; `preset` among them stands for `recipe`
-    names=None, # Fields that count; all of them if None
-)->tuple: # The recipe with the fields among `kwargs`, and the other `kwargs`
-    "Part the fields of a recipe from other keywords"
+    kwargs:dict, # Keywords of a call; `preset` may stand for `recipe`
+    names=None, # Fields to take (default: all)
+)->tuple: # The recipe, changed by the fields in `kwargs`, and the other `kwargs`
+    "Separate the fields of a recipe from other keywords"
     names = set(names or field_names())
     others = {k:v for k,v in kwargs.items() if k not in names and k!='preset'}
     return get_recipe(kwargs.get('preset', recipe), **{k:v for k,v in kwargs.items() if k in names}),others
 
+# %% ../nbs/03c_recipe.ipynb #584974ab
 def _parameters(*of):
     "A keyword parameter for each field, with its comment"
-    return [Parameter(o.name, Parameter.KEYWORD_ONLY, default=o.default, annotation=Annotated[o.type, docs.get(o.name) or ''])
-            for c in of for docs in [docments(c)] for o in fields(c)]
+    def parameter(o, comment):
+        return Parameter(o.name, Parameter.KEYWORD_ONLY, default=o.default, annotation=Annotated[o.type, comment or ''])
+    return [parameter(o, docs.get(o.name)) for c in of for docs in [docments(c)] for o in fields(c)]
 
 Recipe.__signature__ = Signature(_parameters(*recipe_parts))
 
@@ -152,7 +161,7 @@ def with_fields(
     *of, # Parts of a recipe
     but=(), # Fields to leave out
 ):
-    "Show the fields of `of` in the signature of a function that takes them as `**kwargs`"
+    "Show fields in the signature of a function that takes them as `**kwargs`"
     def _inner(f):
         sig = signature(f)
         own = list(sig.parameters.values())
@@ -166,15 +175,20 @@ _rows = [
  (1,  'Frames whose differences are taken', 'Attention.diff'),
  (2,  'Kernel of the pooling in time', '', 'the mean over a block either way: follows from row 1'),
  (3,  'Scope of minimum and maximum', 'Attention.norm'),
- (4,  'One weight a pixel, or one a colour', 'Attention.per_channel'),
- (5,  'Up-sampling in time', 'Attention.time_interp'),
+ (4,  'One weight per pixel, or one per colour', 'Attention.per_channel'),
+ (5,  'Upsampling in time', 'Attention.time_interp'),
  (6,  'Epsilon of the activation; flat colours weigh 2', 'Attention.eps'),
- (7,  'Corners in up-sampling', '', 'not aligned in either'),
+ (7,  'Corners in upsampling', '', 'not aligned in either'),
  (8,  'Kind of attention', 'Attention.attn', "'gauss' is the authors' first commit"),
  (9,  'Blended frames in the loss', 'Attention.fake_gt'),
  (10, 'Last blended frame', '', 'repeats its left frame in both'),
- (11, 'Blending looks as if it aliased', '', 'it does not'),
- (12, 'What N counts in equation 2', 'Optim.lambda_g', 'mean over colours, frames and pixels; three times as much without colours'),
+ (11, 'Blending seems to alias', '', 'it does not'),
+ (12, 'What N counts in equation 2', 'Optim.lambda_g',
+  'mean over colours, frames and pixels; three times as much without colours'),
+]
+
+# %% ../nbs/03c_recipe.ipynb #aee08250
+_rows += [
  (13, 'Reconstructing rate r', 'Sampling.recon_rate', 'the code has no other'),
  (14, 'End of the decoder', 'Heads.final'),
  (15, 'Weight of the classification', 'Optim.lambda_d'),
@@ -183,6 +197,10 @@ _rows = [
  (18, 'Stem, shortcuts and depth of R3D and R(2+1)D', 'Heads.arch', "the code's networks in both"),
  (19, 'Set of rates S', 'Sampling.rates'),
  (20, 'Names of modules', '', 'naming only'),
+]
+
+# %% ../nbs/03c_recipe.ipynb #0c53db8a
+_rows += [
  (21, 'Crop in training', 'Crop.crop'),
  (22, 'Flip', 'Crop.flip'),
  (23, 'Normalisation of colours', '', 'RGB in 0..1 in both, written into the weights'),
@@ -191,32 +209,39 @@ _rows = [
  (26, 'Frames decoded on the way', '', 'the same frames come out'),
  (27, 'One r for a batch', '', 'the code has one r'),
  (28, 'Random numbers in workers', '', 'a fault of old versions of its libraries'),
- (29, 'Last video of each list in fine-tuning and test', '', 'mended: the code loses one of each list'),
- (30, 'Counts and classes of HMDB51', '', 'mended: the official ones'),
+ (29, 'Last video of each list in fine-tuning and test', '', 'fixed: the code loses one of each list'),
+ (30, 'Counts and classes of HMDB51', '', 'fixed: the official ones'),
+]
+
+# %% ../nbs/03c_recipe.ipynb #99efbfd7
+_rows += [
  (31, 'Faster last layer of the classifier', 'Optim.head_lr_mult', 'the paper is silent'),
  (32, 'Schedule', 'Optim.schedule', 'the paper is silent'),
  (33, 'Batch size', 'Optim.bs', 'the paper is silent'),
  (34, 'Draws in validation', 'Sampling.redraw_valid'),
  (35, 'Epoch that is kept', 'SaveBestEncoder.monitor', '', 'valid_loss', 'valid_loss'),
- (36, 'What is saved', '', 'more, of the same run'),
+ (36, 'What is saved', '', 'more, but of the same run'),
  (37, 'Epochs of fine-tuning', 'Learner.fit_paper.n_epoch', 'not in the presets: name it', 150, 160),
- (38, 'Crop in the validation of fine-tuning', '', 'mended: the middle; at random it only makes the choice of the epoch noisy'),
- (39, 'What is averaged over ten clips', 'recognition_accuracy.avg', "'prob' averages probabilities", 'logits', 'logits'),
- (40, 'Split that pretraining uses', 'split_table.pretrained', 'test videos of splits 2 and 3 are in its training list, which is said', 1, 1),
- (41, 'Fine-tuning does not start', '', 'mended'),
- (42, 'Options that are not used', '', 'mended'),
- (43, 'Retrieval is not there', '', "VCOP's protocol (`retrieval`), its names (`weights`)"),
- (44, 'Activation maps are not there', '', 'figure 6 (`interpret`)'),
- (45, 'Top-5 accuracy raises', '', 'mended'),
+ (38, 'Crop in the validation of fine-tuning', '', 'fixed: central; a random crop makes the choice of the epoch noisy'),
+ (39, 'What is averaged over ten clips', 'recognition_accuracy.avg',
+  "'prob' averages probabilities", 'logits', 'logits'),
+ (40, 'Split that pretraining uses', 'split_table.pretrained',
+  'test videos of splits 2 and 3 are in its training list; a message says so', 1, 1),
+ (41, 'Fine-tuning does not start', '', 'fixed'),
+ (42, 'Unused options', '', 'fixed'),
+ (43, 'Retrieval is missing', '', "VCOP's protocol (`retrieval`), its names (`weights`)"),
+ (44, 'Activation maps are missing', '', 'figure 6 (`interpret`)'),
+ (45, 'Top-5 accuracy raises an error', '', 'fixed'),
  (46, 'Text and table 3 of the paper disagree', '', 'the table is quoted'),
  (47, 'Tables 2 and 3 of the paper differ', '', 'one is split 1, the other the mean of three'),
 ]
 
 # %% ../nbs/03c_recipe.ipynb #d6251076
 def preset_table()->pd.DataFrame: # One row per difference: what, field or argument, its value in either recipe, note
-    "Every difference between the paper and its authors' code, with the field that decides it"
+    "Differences between the paper and the authors' code"
     def row(n, what, where, note='', *values):
         a,b = values or ([getattr(o, where.split('.')[1]) for o in (paper,authors)] if where else ('',''))
         return n,what,where,a,b,note
     rows = [row(*o) for o in _rows]
-    return pd.DataFrame(rows, columns=['row','what','argument','paper','authors','note']).sort_values('row').set_index('row')
+    columns = ['row','what','argument','paper','authors','note']
+    return pd.DataFrame(rows, columns=columns).sort_values('row').set_index('row')
