@@ -56,6 +56,8 @@ class VideoDL(TfmdDL):
         if res.dataset is self.dataset: res.bad = self.bad
         return res
 
+    def __getstate__(self): return {k: v for k,v in vars(self).items() if k!='it'}
+
     @property
     def replaces(self): return bool(self.shuffle and getattr(self.dataset, 'split_idx', None)!=1 and not self.evaluated)
     @property
@@ -79,12 +81,14 @@ def _seeded(seed): return _Seeded().manual_seed(seed)
 # %% ../nbs/06_block.ipynb #7c8f208e
 @patch
 def randomize(self:VideoDL):
+    "Draw the order and the seed of the next epoch"
     TfmdDL.randomize(self)
     self.epoch_seed = self.rng.randrange(2**32)
     self.fake_l.generator = _seeded(self.epoch_seed)
 
 @patch
 def sample(self:VideoDL):
+    "Items of this worker process, from `first_batch` on"
     first,bs = self.first_batch*(self.bs or 1),self.bs or 1
     for i,o in enumerate(itertools.islice(self._DataLoader__idxs, first, None)):
         self.at = first+i
@@ -92,10 +96,8 @@ def sample(self:VideoDL):
 
 @patch
 def do_item(self:VideoDL, s):
+    "Item `s`, drawn by the epoch's seed and its position"
     with _draws_of(f'{self.epoch_seed} {self.at}'): return self._readable_item(s or 0)
-
-@patch
-def __getstate__(self:VideoDL): return {k: v for k,v in vars(self).items() if k!='it'}
 
 # %% ../nbs/06_block.ipynb #3e4c3c78
 @patch
@@ -150,6 +152,7 @@ def _report(self:VideoDL):
 
 @patch
 def __iter__(self:VideoDL):
+    "Batches; reports unreadable videos at the end"
     self.fake_l.timeout = self.timeout if self.fake_l.num_workers else 0
     try: yield from (self._answered(b, i) for i,b in enumerate(TfmdDL.__iter__(self)))
     except RuntimeError as e:

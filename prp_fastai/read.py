@@ -71,6 +71,7 @@ class FrameIndex:
     ): store_attr()
     def __len__(self): return len(self.pts)
 
+# %% ../nbs/01_read.ipynb #5532847a
 @patch
 def key_of(self:FrameIndex,
     i:int, # Frame number
