@@ -69,7 +69,7 @@ def model_card(
     "What a model is, which clips it takes, and which videos it has learned from"
     model = get_model(learn.model)
     if not (isinstance(model, VideoClassifier) or isinstance(model, PRPModel) and hasattr(learn, 'recipe')):
-        raise ValueError(f'only learners of video_learner and prp_learner can be saved, not one of {type(model).__name__}')
+        raise ValueError(f'learners of video_learner and prp_learner can be saved, not one of {type(model).__name__}')
     own = dict(kind='prp') if isinstance(model, PRPModel) else dict(kind='classifier', **_classes_of(learn))
     known = {**arch_of(model.encoder), **encoder_card(learn)}
     return EncoderCard({**known, **own, **_clips_of(learn.dls), 'version':version('prp_fastai')})
