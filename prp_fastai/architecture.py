@@ -1,4 +1,4 @@
-"""The model drawn from its modules, with the shapes it really has
+"""Drawings of a model, made from its modules and their true shapes
 
 Docs: https://prp-fastai.github.io/prp_fastai/architecture.html.md"""
 
@@ -20,18 +20,19 @@ import copy
 def stages(
     module:nn.Module, # Any
 )->dict: # Name -> module
-    "The children of `module`, or of its only child, or itself where it has none"
+    "The children of `module`, or of its only child; itself if it has none"
     kids = dict(module.named_children())
     if len(kids)==1: return {f'{k}.{name}' if name else k: m for k,o in kids.items() for name,m in stages(o).items()}
     return kids or {'': module}
 
+# %% ../nbs/31a_architecture.ipynb #66a1a6dd
 @torch.no_grad()
 def _run(module, watch, clip_len, size):
-    "Shapes (input, output) of each of the modules that `watch` names, in the order in which they run, on a dummy clip"
+    "Shapes (input, output) of the modules that `watch` names, in the order they run, on a dummy clip"
     module,seen = copy.deepcopy(module).to('meta').eval(),{}
     def note(name, m, x, y):
         if isinstance(y, Tensor): seen[name] = tuple(x[0].shape[1:]),tuple(y.shape[1:])
-    hooks = [module.get_submodule(k).register_forward_hook(partial(note, k)) for k in watch]
+    for k in watch: module.get_submodule(k).register_forward_hook(partial(note, k))
     with torch.device('meta'): module(torch.zeros(1, 3, clip_len, size, size))
     return seen
 
@@ -40,8 +41,8 @@ def stage_shapes(
     model:nn.Module, # A `PRPModel`, or an encoder (n,3,t,h,w) -> (n,c,t',h',w')
     clip_len:int=16, # Frames in the clip
     size:int=112, # Side of the clip in pixels
-)->pd.DataFrame: # A row a stage: `part`, `name`, `layer`, `shape` of its output without the batch, `params`
-    "What a clip becomes on its way through `model`; stages that change neither shape nor values by parameters are left out"
+)->pd.DataFrame: # One row per stage: `part`, `name`, `layer`, `shape` of its output without the batch, `params`
+    "What a clip becomes on its way through `model`"
     parts = {o: getattr(model, o) for o in ('encoder','rate','recon') if hasattr(model, o)} or {'': model}
     watch = {f'{p}.{k}'.strip('.'): (p,k,m) for p,o in parts.items() for k,m in stages(o).items()}
     rows,size_before = [],0
@@ -51,7 +52,9 @@ def stage_shapes(
         n = sum(p.numel() for p in m.parameters())
         if n or np.prod(shape)!=size_before: rows.append((part or 'encoder', k, type(leaf).__name__, shape, n))
         size_before = np.prod(shape)
-    if 'recon' in parts and (cut:=_run(model, ['recon'], clip_len, size)['recon'][1])!=shape: rows.append(('recon', 'cut', 'cut to size', cut, 0))
+    if 'recon' in parts:
+        cut = _run(model, ['recon'], clip_len, size)['recon'][1]
+        if cut!=shape: rows.append(('recon', 'cut', 'cut to size', cut, 0))
     return pd.DataFrame(rows, columns=['part','name','layer','shape','params'])
 
 # %% ../nbs/31a_architecture.ipynb #b5bcf910
@@ -62,100 +65,144 @@ def _box(ax, x, y, shape, color):
     c,t,h,_ = shape if len(shape)==4 else (shape[0],1,1,1)
     w,h,d = (.05+k*np.log2(o+1) for k,o in ((.035,c), (.17,h), (.035,t)))
     x -= (w+d)/2
-    for corners,shade in (([(0,0),(w,0),(w,h),(0,h)],1.), ([(0,h),(w,h),(w+d,h+d),(d,h+d)],.6), ([(w,0),(w+d,d),(w+d,h+d),(w,h)],.8)):
-        ax.add_patch(Polygon([(x+i,y+j) for i,j in corners], closed=True, fc=color, ec='white', lw=.6, alpha=shade))
+    front,top,side = [(0,0),(w,0),(w,h),(0,h)],[(0,h),(w,h),(w+d,h+d),(d,h+d)],[(w,0),(w+d,d),(w+d,h+d),(w,h)]
+    for corners,shade in ((front,1.), (top,.6), (side,.8)):
+        corners = [(x+i,y+j) for i,j in corners]
+        ax.add_patch(Polygon(corners, closed=True, fc=color, ec='white', lw=.6, alpha=shade))
 
+def _map_rows(df, clip):
+    "(part, label, shape) of the boxes: encoder and rate head, and the decoder"
+    def label(o):
+        if o.part=='encoder': return o.name
+        return o.layer.replace('3d','').replace('ConvTranspose','up').replace('AdaptiveAvgPool','mean')
+    rows = [[('clip','clip',clip)], []]
+    for o in df.itertuples(): rows[o.part=='recon'].append((o.part, label(o), o.shape))
+    if rows[1]: rows[1].insert(0, ('encoder','features',[o for o in rows[0] if o[0]=='encoder'][-1][2]))
+    return [o for o in rows if o]
+
+# %% ../nbs/31a_architecture.ipynb #46998c24
+def _draw_row(ax, row, y, fontsize):
+    "Boxes side by side with their labels, and the name of each part above"
+    for j,(part,name,shape) in enumerate(row):
+        _box(ax, j, y, shape, _colors[part])
+        size = '×'.join(map(str, shape[1:]))
+        ax.text(j, y-.1, f'{name}\n{shape[0]}\n{size}', ha='center', va='top', fontsize=fontsize)
+        if j: ax.annotate('', (j-.32, y+.15), (j-.68, y+.15), arrowprops=dict(arrowstyle='->', color='gray'))
+    for part,label in dict(encoder='encoder', rate='which rate?', recon='the same span, slower').items():
+        at = [j for j,o in enumerate(row) if o[0]==part and o[1]!='features']
+        if at: ax.text(np.mean(at), y+1.85, label, ha='center', fontsize=10, color=_colors[part], weight='bold')
+
+# %% ../nbs/31a_architecture.ipynb #1927a69d
 def plot_architecture(
     model:nn.Module, # A `PRPModel`, or an encoder
     clip_len:int=16, # Frames in the clip
     size:int=112, # Side of the clip in pixels
     width:float=10, # Width of the figure in inches
 )->plt.Figure: # Encoder and rate head in one row, decoder in the next
-    "What a clip becomes on its way through `model`: a box a feature map, drawn from the module (figures 2 and 3)"
+    "One box per feature map of `model`, drawn from the module (figures 2 and 3)"
     df = stage_shapes(model, clip_len, size)
-    rows = [[('clip','clip',(3,clip_len,size,size))], []]
-    for o in df.itertuples(): rows[o.part=='recon'].append((o.part, o.layer.replace('3d','').replace('ConvTranspose','up').replace('AdaptiveAvgPool','mean') if o.part in ('rate','recon') else o.name, o.shape))
-    if rows[1]: rows[1].insert(0, ('encoder','features',[o for o in rows[0] if o[0]=='encoder'][-1][2]))
-    rows = [o for o in rows if o]
+    rows = _map_rows(df, (3,clip_len,size,size))
     n = max(map(len, rows))
     fig,ax = plt.subplots(figsize=(width, width/n*2.7*len(rows)+.4))
-    for i,row in enumerate(rows):
-        for j,(part,name,shape) in enumerate(row):
-            _box(ax, j, -2.9*i, shape, _colors[part])
-            ax.text(j, -2.9*i-.1, f'{name}\n{shape[0]}\n' + '×'.join(map(str, shape[1:])), ha='center', va='top', fontsize=min(8, .75*width/n*12))
-            if j: ax.annotate('', (j-.32, -2.9*i+.15), (j-.68, -2.9*i+.15), arrowprops=dict(arrowstyle='->', color='gray'))
-    for part,label,i in (('encoder','encoder',0), ('rate','which rate?',0), ('recon','the same span, slower',1)):
-        at = [j for j,o in enumerate(rows[i]) if o[0]==part] if i<len(rows) else []
-        if at: ax.text(np.mean(at), -2.9*i+1.85, label, ha='center', fontsize=10, color=_colors[part], weight='bold')
-    ax.set(xlim=(-.6,n-.4), ylim=(-2.9*len(rows)+2.2,2.2), title=f'{df.params.sum()/1e6:.1f} million parameters, {clip_len} frames of {size}×{size} pixels')
+    for i,row in enumerate(rows): _draw_row(ax, row, -2.9*i, min(8, .75*width/n*12))
+    title = f'{df.params.sum()/1e6:.1f} million parameters, {clip_len} frames of {size}×{size} pixels'
+    ax.set(xlim=(-.6,n-.4), ylim=(-2.9*len(rows)+2.2,2.2), title=title)
     ax.set_axis_off()
     plt.tight_layout(pad=.3)
     return fig
 
 # %% ../nbs/31a_architecture.ipynb #bcb0032d
 def _says(node, modules):
-    "What a traced operation is, in a word"
+    "A traced operation in a word"
+    if node.op=='placeholder': return 'input'
     m = modules.get(node.target) if node.op=='call_module' else None
     if m is None: return getattr(node.target, '__name__', str(node.target))
     if not hasattr(m, 'kernel_size'): return type(m).__name__
     def x(o): return '×'.join(map(str, o if is_listy(o) else (o,)*3))
-    return f'{type(m).__name__} {x(m.kernel_size)}' + (f', stride {x(m.stride)}' if set(tuplify(m.stride))!={1} else '')
+    stride = f', stride {x(m.stride)}' if set(tuplify(m.stride))!={1} else ''
+    return f'{type(m).__name__} {x(m.kernel_size)}{stride}'
 
-def block_ops(
-    encoder:nn.Module, # (n,3,t,h,w) -> (n,c,t',h',w')
-    stage:str=None, # Which of its `stages`; the last with parameters where None
-    clip_len:int=16, # Frames in the clip
-    size:int=112, # Side of the clip in pixels
-)->list: # For each operation `says`, `inputs` (numbers of operations), `shape` of its output; the first is the input
-    "The operations of one stage of `encoder`, in order. Raises `ValueError` where `torch.fx` cannot trace it"
-    kids = stages(encoder)
-    stage = ifnone(stage, [k for k,m in kids.items() if any(True for _ in m.parameters())][-1])
-    if stage not in kids: raise ValueError(f'no stage {stage!r}; there are {", ".join(kids)}')
-    shape,_ = _run(encoder, [stage], clip_len, size)[stage]
+def _traced(module, shape, name):
+    "The graph of `module` with shapes, for an input of `shape`"
     try:
-        traced = symbolic_trace(copy.deepcopy(kids[stage]).to('meta').eval())
+        traced = symbolic_trace(copy.deepcopy(module).to('meta').eval())
         with torch.device('meta'): ShapeProp(traced).propagate(torch.zeros(1, *shape))
-    except Exception as e: raise ValueError(f'stage {stage!r} cannot be traced: {e}') from e
+        return traced
+    except Exception as e: raise ValueError(f'stage {name!r} cannot be traced: {e}') from e
+
+# %% ../nbs/31a_architecture.ipynb #d56d931c
+def _ops(traced):
+    "The operations of a graph; normalisation and ReLU join the one before"
     res,number,modules = [],{},dict(traced.named_modules())
     for node in traced.graph.nodes:
         if node.op in ('output','get_attr'): continue
-        inputs,says = [number[o] for o in node.all_input_nodes if o in number],_says(node, modules) if node.op!='placeholder' else 'input'
+        inputs,says = [number[o] for o in node.all_input_nodes if o in number],_says(node, modules)
         short = 'BN' if says.startswith('BatchNorm') else 'ReLU' if says.lower()=='relu' else None
         if short and len(inputs)==1 and len(node.all_input_nodes[0].users)==1 and inputs[0]:
             res[inputs[0]].says += f', {short}'
             number[node] = inputs[0]
-        else:
-            number[node] = len(res)
-            res.append(SimpleNamespace(says=says.replace('3d',''), inputs=inputs, shape=tuple(node.meta['tensor_meta'].shape[1:])))
+            continue
+        number[node],shape = len(res),tuple(node.meta['tensor_meta'].shape[1:])
+        res.append(SimpleNamespace(says=says.replace('3d',''), inputs=inputs, shape=shape))
     return res
 
+# %% ../nbs/31a_architecture.ipynb #f86b7db2
+def block_ops(
+    encoder:nn.Module, # (n,3,t,h,w) -> (n,c,t',h',w')
+    stage:str=None, # One of its `stages` (default: the last with parameters)
+    clip_len:int=16, # Frames in the clip
+    size:int=112, # Side of the clip in pixels
+)->list: # For each operation `says`, `inputs` (numbers of operations), `shape` of its output; the first is the input
+    "The operations of one stage of `encoder`, in order. Raises `ValueError` if it cannot be traced"
+    kids = stages(encoder)
+    stage = ifnone(stage, [k for k,m in kids.items() if any(True for _ in m.parameters())][-1])
+    if stage not in kids: raise ValueError(f'no stage {stage!r}; there are {", ".join(kids)}')
+    return _ops(_traced(kids[stage], _run(encoder, [stage], clip_len, size)[stage][0], stage))
+
 # %% ../nbs/31a_architecture.ipynb #e22f4ced
+def _place(ops):
+    "Set column `x` and row `y` of each operation"
+    used = set()
+    for o in ops:
+        o.y = 1+max([ops[i].y for i in o.inputs], default=-1)
+        o.x = min([ops[i].x for i in o.inputs], default=0) + (len(o.inputs)==1 and o.inputs[0] in used)
+        used.update(o.inputs)
+
+def _arrow(a, o):
+    "Start, end and bend of the arrow from operation `a` to `o`"
+    below,above = (a.x,-a.y-.26),(o.x,-o.y+.26)
+    if a.x==o.x: return below,above,'arc3'
+    if a.x<o.x: return (a.x+.46,-a.y),above,'angle,angleA=0,angleB=90'
+    return below,(o.x+.46,-o.y),'angle,angleA=90,angleB=0'
+
+# %% ../nbs/31a_architecture.ipynb #8fa6c2a6
+def _draw_ops(ax, ops):
+    "Boxes of operations, joined by arrows"
+    for o in ops:
+        for i in o.inputs:
+            start,end,bend = _arrow(ops[i], o)
+            look = dict(arrowstyle='->', color='gray', shrinkA=0, shrinkB=0, connectionstyle=bend)
+            ax.annotate('', end, start, arrowprops=look)
+        look = dict(fc='#e8edf5' if o.inputs else '#eeeeee', ec=_colors['encoder'], lw=.8)
+        ax.add_patch(FancyBboxPatch((o.x-.44,-o.y-.24), .88, .48, boxstyle='round,pad=.02,rounding_size=.08', **look))
+        size = '×'.join(map(str, o.shape[1:]))
+        ax.text(o.x, -o.y, f'{o.says}\n{o.shape[0]} · {size}', ha='center', va='center', fontsize=6.5)
+
+# %% ../nbs/31a_architecture.ipynb #c5ed6192
 def plot_blocks(
     encoders:dict, # Name -> encoder
-    stage:str=None, # Which of their `stages`; the last with parameters where None
+    stage:str=None, # One of their `stages` (default: the last with parameters)
     clip_len:int=16, # Frames in the clip
     size:int=112, # Side of the clip in pixels
     width:float=2, # Width of an operation in inches
-)->plt.Figure: # A column an encoder
-    "The operations of one stage of several encoders side by side, and how they are joined (figure 3)"
+)->plt.Figure: # One column per encoder
+    "The operations of one stage of several encoders side by side (figure 3)"
     graphs = {k: block_ops(m, stage, clip_len, size) for k,m in encoders.items()}
-    for ops in graphs.values():
-        used = set()
-        for o in ops:
-            o.y = 1+max([ops[i].y for i in o.inputs], default=-1)
-            o.x = min([ops[i].x for i in o.inputs], default=0) + (len(o.inputs)==1 and o.inputs[0] in used)
-            used.update(o.inputs)
+    for ops in graphs.values(): _place(ops)
     cols,depth = [1+max(o.x for o in ops) for ops in graphs.values()],1+max(o.y for ops in graphs.values() for o in ops)
-    fig,axs = plt.subplots(1, len(graphs), figsize=(width*sum(cols), .62*depth+.4), squeeze=False, gridspec_kw=dict(width_ratios=cols))
+    fig,axs = plt.subplots(1, len(graphs), figsize=(width*sum(cols), .62*depth+.4), squeeze=False, width_ratios=cols)
     for ax,(name,ops),n in zip(axs[0], graphs.items(), cols):
-        for o in ops:
-            for i in o.inputs:
-                a = ops[i]
-                start,end,bend = ((a.x,-a.y-.26),(o.x,-o.y+.26),'arc3') if a.x==o.x else ((a.x+.46,-a.y),(o.x,-o.y+.26),'angle,angleA=0,angleB=90') if a.x<o.x else \
-                                 ((a.x,-a.y-.26),(o.x+.46,-o.y),'angle,angleA=90,angleB=0')
-                ax.annotate('', end, start, arrowprops=dict(arrowstyle='->', color='gray', shrinkA=0, shrinkB=0, connectionstyle=bend))
-            ax.add_patch(FancyBboxPatch((o.x-.44,-o.y-.24), .88, .48, boxstyle='round,pad=.02,rounding_size=.08', fc='#e8edf5' if o.inputs else '#eeeeee', ec=_colors['encoder'], lw=.8))
-            ax.text(o.x, -o.y, f'{o.says}\n{o.shape[0]} · ' + '×'.join(map(str, o.shape[1:])), ha='center', va='center', fontsize=6.5)
+        _draw_ops(ax, ops)
         ax.set(xlim=(-.5,n-.5), ylim=(-depth+.5,.5))
         ax.set_title(name, fontsize=10)
         ax.set_axis_off()

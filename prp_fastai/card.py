@@ -33,12 +33,13 @@ def video_ids(
 class EncoderCard(dict):
     "What an encoder is, its clips, its recipe and its videos"
     def __repr__(self):
-        if not self: return 'EncoderCard: nothing is known'
-        has = defaultdict(lambda: '?', self)
-        says = [f'{has["arch"]} of width {has["width"]}'] if 'arch' in self else []
-        if 'size' in self: says.append(f'clips of {has["clip_len"]} frames of {has["size"]}×{has["size"]} pixels, {has["pixels"]}')
-        if 'seen' in self: says.append(f'learned from {len(self["seen"])} videos')
-        return f'EncoderCard: {"; ".join(says)}'
+        def has(*keys): return all(k in self for k in keys)
+        says = [f'{self["arch"]} of width {self["width"]}'] if has('arch','width') else []
+        if has('clip_len'): says.append(f'clips of {self["clip_len"]} frames')
+        if has('size'): says.append(f'{self["size"]}×{self["size"]} pixels')
+        if has('pixels'): says.append(self['pixels'])
+        if has('seen'): says.append(f'learned from {len(self["seen"])} videos')
+        return f'EncoderCard: {", ".join(says) or "nothing is known"}'
 
 # %% ../nbs/22c_card.ipynb #0bb51463
 def card_of(

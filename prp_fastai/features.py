@@ -56,7 +56,7 @@ class ClipProtocol:
         "This protocol with the encoder's clips. Raises `ValueError` if others are asked for"
         given = {k:v for k,v in dict(clip_len=clip_len, size=size).items() if v}
         check_card(card, given)
-        return replace(self, **{k: card[k] for k in ('clip_len','size','pixels') if k in card}, **{k:v for k,v in given.items() if k not in card})
+        return replace(self, **{**given, **{k: card[k] for k in ('clip_len','size','pixels') if k in card}})
 
 # %% ../nbs/29_features.ipynb #dc7ab05b
 def prepare_clips(
@@ -65,7 +65,8 @@ def prepare_clips(
 )->Tensor: # Of the same shape
     "Clips in the colours, and with the part of the frame, that a protocol asks for"
     p = protocol
-    if p.pixels not in pixel_formats: raise ValueError(f'pixels must be one of {"; ".join(pixel_formats)}, got {p.pixels!r}')
+    if p.pixels not in pixel_formats:
+        raise ValueError(f'pixels must be one of {"; ".join(pixel_formats)}, got {p.pixels!r}')
     x = pixel_formats[p.pixels](clips)
     if not p.zoom: return x
     side = round(p.zoom*frame_size(x.shape[-1])[0])
@@ -121,7 +122,7 @@ def _run(model, files, rows, skip_bad):
 def each_video(
     model:nn.Module, # Encoder, or network with one; its card says which clips it takes
     files, # Paths of the videos
-    protocol:ClipProtocol=None, # Which clips, and what is kept (default: ten of the card's clips, the mean of the last map)
+    protocol:ClipProtocol=None, # Which clips, and what is kept (default: ten of the card's, their mean)
     f=clip_rows, # (model, clips, protocol) -> one row per clip
     average:bool=True, # The mean of the clips of a video, or one row for each?
     bs:int=8, # Videos in a batch
@@ -138,9 +139,11 @@ def each_video(
     if not files: raise ValueError('no videos to take clips of')
     starts = None if p.n_clips else partial(_windows, l=p.clip_len)
     def rows(files):
-        dl = clips_loader(files, p.n_clips, p.s, p.clip_len, p.size, bs if p.n_clips else 1, num_workers, device, starts, reader)
+        dl = clips_loader(files, p.n_clips, p.s, p.clip_len, p.size, bs if p.n_clips else 1, num_workers,
+                          device, starts, reader)
         for clips,_ in dl:
-            x = torch.cat([f(model, o, p).float() for o in clips.flatten(0,1).split(clip_bs or 10*bs)]).unflatten(0, clips.shape[:2])
+            x = torch.cat([f(model, o, p).float() for o in clips.flatten(0,1).split(clip_bs or 10*bs)])
+            x = x.unflatten(0, clips.shape[:2])
             yield from (x.mean(1) if average else x).cpu()
     return _run(model.to(ifnone(device, default_device())), files, rows, skip_bad)
 

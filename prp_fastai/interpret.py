@@ -6,7 +6,7 @@ Docs: https://prp-fastai.github.io/prp_fastai/interpret.html.md"""
 
 # %% auto #0
 __all__ = ['plot_rates', 'center_clip', 'plot_motion_attention', 'activation_energy', 'activation_maps', 'plot_activations',
-           'motion_share', 'grad_cam', 'plot_grad_cam', 'animate', 'PRPInterpretation', 'explore']
+           'motion_share', 'grad_cam', 'plot_grad_cam', 'animate', 'fixed_draws', 'PRPInterpretation', 'explore']
 
 # %% ../nbs/32_interpret.ipynb #2d8bbd08
 from fastai.vision.all import *
@@ -32,14 +32,14 @@ def plot_rates(
     clip_len:int=16, # l: frames in a clip
     n:int=8, # Frames shown of each
     width:float=10, # Width of the figure in inches
-)->plt.Figure: # One row a rate
-    "Clips $X(s)$ of one video from its start, a row for each rate it is long enough for (figure 1)"
+)->plt.Figure: # One row per rate that the video is long enough for
+    "Clips $X(s)$ of one video from its start at several rates (figure 1)"
     with VideoReader(path) as v:
         rates = feasible_rates(len(v), rates, clip_len)
         if not rates: raise VideoError(path, f'{len(v)} frames are too few for a clip of {clip_len}')
         clips = [v.frames(dilated_idxs(s, clip_len)) for s in rates]
-    axs = show_strips([[o] for o in clips], [[f's = {s}: one frame in {s}' if s>1 else 's = 1: every frame'] for s in rates], n, width)
-    return axs[0,0].figure
+    titles = [[f's = {s}: one frame in {s}' if s>1 else 's = 1: every frame'] for s in rates]
+    return show_strips([[o] for o in clips], titles, n, width)[0,0].figure
 
 # %% ../nbs/32_interpret.ipynb #418d339f
 def center_clip(
@@ -48,13 +48,28 @@ def center_clip(
     s:int=1, # Playback rate
     clip_len:int=16, # Frames
 )->TensorVideo: # (3,clip_len,size,size), float in 0..1
-    "The clip in the middle of a video, cropped in the middle. Raises `VideoError` where the video is too short"
+    "The clip in the middle of a video. Raises `VideoError` if the video is too short"
     with VideoReader(path) as v:
-        if not n_starts(len(v), s, clip_len): raise VideoError(path, f'{len(v)} frames are too few for a clip, which spans {span_len(s, clip_len)}')
-        frames = v.frames(dilated_idxs(s, clip_len, n_starts(len(v), s, clip_len)//2), frame_size(size))
+        n = n_starts(len(v), s, clip_len)
+        if not n: raise VideoError(path, f'{len(v)} frames are too few for a clip, which spans {span_len(s, clip_len)}')
+        frames = v.frames(dilated_idxs(s, clip_len, n//2), frame_size(size))
     return CropVideo(size)((frames,), split_idx=1)[0].float()/255
 
 # %% ../nbs/32_interpret.ipynb #1404da92
+def _attention_rows(R, s, clip_len, recon_rate, size):
+    "Each step from raw frames to weights: title -> (map, what `imshow` is given)"
+    D,P = frame_difference(R),pooled_difference(R, clip_len)[None]
+    A,(k,stride),weights = activate(P),pool_window(size),dict(vmin=.8, vmax=2.)
+    pooled = f'{clip_len-1} differences and windows of {k}×{k} pixels, {stride} apart'
+    return {
+        f'R: {s*clip_len} raw frames under a clip at rate {s}': (R, {}),
+        '1. D: squared difference of neighbours, its root drawn': (D.sqrt(), dict(vmin=0, vmax=np.quantile(D.sqrt(), .99))),
+        f'2. P(D): means of {pooled}': (P[0], dict(vmin=P.min(), vmax=P.max())),
+        '3. A(P(D)): spread to 0.8 .. 2': (A[0], weights),
+        f'4. M: upsampled to the {recon_rate*clip_len} frames of the target':
+            (upsample(A, (recon_rate*clip_len, size, size))[0], weights)}
+
+# %% ../nbs/32_interpret.ipynb #c03f63da
 def plot_motion_attention(
     path, # Video
     s:int=4, # Playback rate
@@ -63,19 +78,10 @@ def plot_motion_attention(
     recon_rate:int=2, # r: how many times slower the target plays
     n:int=8, # Frames shown
     width:float=10, # Width of the figure in inches
-)->plt.Figure: # A row a step
-    "How the middle of a video becomes the weights of its pixels (figure 4, equation 3)"
+)->plt.Figure: # One row per step
+    "How the middle of a video becomes weights of its pixels (figure 4, equation 3)"
     R = center_clip(path, size, 1, s*clip_len).as_subclass(Tensor)
-    D,P = frame_difference(R),pooled_difference(R, clip_len)[None]
-    A = activate(P)
-    k,stride = pool_window(size)
-    weights = dict(vmin=.8, vmax=2.)
-    rows = {
-        f'R: {s*clip_len} raw frames under a clip at rate {s}': (R, {}),
-        '1. D: squared difference of neighbours, its root drawn': (D.sqrt(), dict(vmin=0, vmax=np.quantile(D.sqrt(), .99))),
-        f'2. P(D): means of {clip_len-1} differences and windows of {k}×{k} pixels, {stride} apart': (P[0], dict(vmin=P.min(), vmax=P.max())),
-        '3. A(P(D)): spread to 0.8 .. 2': (A[0], weights),
-        f'4. M: up-sampled to the {recon_rate*clip_len} frames of the target': (upsample(A, (recon_rate*clip_len, size, size))[0], weights)}
+    rows = _attention_rows(R, s, clip_len, recon_rate, size)
     fig = plt.figure(figsize=(width, len(rows)*(width/n+.3)))
     for sub,(title,(x,args)) in zip(fig.subfigures(len(rows)), rows.items()):
         idxs = strip_idxs(x.shape[1], n)
@@ -91,14 +97,16 @@ def plot_motion_attention(
 def activation_energy(
     encoder:nn.Module, # (n,3,t,h,w) -> (n,c,t',h',w')
     clips:Tensor, # (n,3,t,h,w), float in 0..1
-    layer:str=None, # Name of a layer of `encoder` that gives such a map; the last where None
+    layer:str=None, # Name of a layer of `encoder` with such an output (default: the last)
 )->Tensor: # (n,1,t,h,w), not negative
-    "The channels of a feature map of `encoder`, squared and summed, and up-sampled over the frames"
-    training,clips = encoder.training,clips.as_subclass(Tensor).to(next(encoder.parameters(), clips).device)
-    with Hook(encoder if layer is None else encoder.get_submodule(layer), lambda m,x,y: y.clone()) as h: encoder.eval()(clips)
-    encoder.train(training)
-    return F.interpolate(h.stored.square().sum(1, keepdim=True), size=clips.shape[2:], mode='trilinear', align_corners=False)
+    "A feature map of `encoder`: channels squared, summed and upsampled over the frames"
+    clips = clips.as_subclass(Tensor).to(next(encoder.parameters(), clips).device)
+    watched = encoder if layer is None else encoder.get_submodule(layer)
+    with eval_mode(encoder), Hook(watched, lambda m,x,y: y.clone()) as h: encoder(clips)
+    energy = h.stored.square().sum(1, keepdim=True)
+    return F.interpolate(energy, size=clips.shape[2:], mode='trilinear', align_corners=False)
 
+# %% ../nbs/32_interpret.ipynb #4b4d6530
 def _spread(maps):
     "Each map of (n,1,t,h,w) from its least to its greatest value, as 0..1, (n,t,h,w)"
     lo,hi = maps.amin((1,2,3,4), keepdim=True),maps.amax((1,2,3,4), keepdim=True)
@@ -106,17 +114,12 @@ def _spread(maps):
 
 @delegates(activation_energy)
 def activation_maps(encoder, clips, **kwargs)->Tensor: # (n,t,h,w) in 0..1
-    "Where a feature map of `encoder` is strong: `activation_energy`, spread over 0..1 for each clip (figure 6)"
+    "`activation_energy`, spread over 0..1 for each clip (figure 6)"
     return _spread(activation_energy(encoder, clips, **kwargs))
 
 # %% ../nbs/32_interpret.ipynb #0855c75d
-def _plot_maps(
-    clip:Tensor, # (3,t,h,w), float in 0..1
-    maps:dict, # Name -> map (t,h,w) in 0..1
-    n:int=6, # Frames shown
-    width:float=10, # Width of the figure in inches
-)->plt.Figure: # The clip, and a row for each map
-    "Maps over the frames they belong to"
+def _plot_maps(clip, maps, n=6, width=10):
+    "A clip (3,t,h,w), and under it each of `maps`, {name: (t,h,w) in 0..1}, over the grey frames"
     idxs = strip_idxs(clip.shape[1], n)
     clip,(h,w),rows = clip.as_subclass(Tensor).detach().cpu(),clip.shape[-2:],1+len(maps)
     fig,axs = plt.subplots(rows, len(idxs), figsize=(width, rows*width/len(idxs)*h/w), squeeze=False)
@@ -130,13 +133,14 @@ def _plot_maps(
     plt.tight_layout(pad=.3)
     return fig
 
+# %% ../nbs/32_interpret.ipynb #8ab31ec4
 def plot_activations(
     encoders:dict, # Name -> encoder
     clip:Tensor, # (3,t,h,w), float in 0..1
     n:int=6, # Frames shown
     width:float=10, # Width of the figure in inches
-    layer:str=None, # Name of a layer of every encoder; the last where None
-)->plt.Figure: # The clip, and a row for each encoder
+    layer:str=None, # Name of a layer of every encoder (default: the last)
+)->plt.Figure: # The clip, and one row per encoder
     "What several encoders look at in one clip (figure 6)"
     return _plot_maps(clip, {k: activation_maps(m, clip[None], layer=layer)[0] for k,m in encoders.items()}, n, width)
 
@@ -146,7 +150,7 @@ def plot_activations(self:Learner,
     videos, # Paths
     s:int=1, # Playback rate of the clips
     n:int=6, # Frames shown of each
-)->list: # A figure for each video
+)->list: # One figure per video
     "What the encoder of this learner looks at in the middle of each of `videos` (figure 6)"
     size,clip_len = self.dls.recipe.size,self.dls.recipe.clip_len
     return [plot_activations({'encoder': self.model.encoder}, center_clip(o, size, s, clip_len), n) for o in L(videos)]
@@ -156,10 +160,10 @@ def motion_share(
     encoder:nn.Module, # (n,3,t,h,w) -> (n,c,t',h',w')
     clips:Tensor, # (n,3,t,h,w), float in 0..1
     top:float=.2, # Share of a clip's pixels that count as moving
-    layer:str=None, # Name of a layer of `encoder` that gives such a map; the last where None
-    moving:Tensor=None, # Clips whose motion counts, (n,3,t,h,w); `clips` where None
-)->Tensor: # (n,) in 0..1; nan where nothing moves, or the map is 0
-    "Share of each clip's `activation_energy` that lies where its frames differ most from the next"
+    layer:str=None, # Name of a layer of `encoder` with such an output (default: the last)
+    moving:Tensor=None, # Clips whose motion counts, (n,3,t,h,w) (default: `clips`)
+)->Tensor: # (n,) in 0..1; nan if nothing moves, or the map is 0
+    "Share of each clip's `activation_energy` where its frames change most"
     energy = activation_energy(encoder, clips, layer).flatten(1).cpu()
     D = torch.cat([frame_difference(o.as_subclass(Tensor).cpu()) for o in (clips if moving is None else moving)])
     D = torch.cat([D, D[:,-1:]], 1).flatten(1)
@@ -171,30 +175,30 @@ def motion_share(
 def grad_cam(
     model:PRPModel, # With a rate head
     clips:Tensor, # (n,3,t,h,w), float in 0..1
-    rate:int=None, # Number of the rate that is asked about; the one told for each clip where None
-)->Tensor: # (n,t,h,w) in 0..1; 0 where nothing speaks for the rate
-    "Where in the encoder's last feature map the rate head finds what speaks for a rate. Raises `ValueError` where there is no such head"
-    if 'rate' not in model.heads: raise ValueError('this model has no rate head to ask')
-    training,clips = model.training,clips.as_subclass(Tensor).to(next(model.parameters()).device)
-    model.eval()
-    with torch.no_grad(): A = model.encoder(clips)
-    with torch.enable_grad():
-        logits = model.rate(A.requires_grad_())
-        k = logits.argmax(1) if rate is None else torch.full((len(clips),), rate, device=A.device)
-        grad, = torch.autograd.grad(logits.gather(1, k[:,None]).sum(), A)
-    model.train(training)
+    rate:int=None, # Number of the rate (default: the one predicted for each clip)
+)->Tensor: # (n,t,h,w) in 0..1; 0 if there is no evidence for the rate
+    "Evidence for a rate in the encoder's last feature map. Raises `ValueError` without a rate head"
+    if 'rate' not in model.heads: raise ValueError('this model has no rate head')
+    clips = clips.as_subclass(Tensor).to(next(model.parameters()).device)
+    with eval_mode(model):
+        with torch.no_grad(): A = model.encoder(clips)
+        with torch.enable_grad():
+            logits = model.rate(A.requires_grad_())
+            k = logits.argmax(1) if rate is None else torch.full((len(clips),), rate, device=A.device)
+            grad, = torch.autograd.grad(logits.gather(1, k[:,None]).sum(), A)
     cam = (grad.mean((2,3,4), keepdim=True)*A.detach()).sum(1, keepdim=True).relu()
     cam = F.interpolate(cam, size=clips.shape[2:], mode='trilinear', align_corners=False)[:,0]
     return cam/cam.amax((1,2,3), keepdim=True).clamp(min=1e-12)
 
+# %% ../nbs/32_interpret.ipynb #b656f454
 def plot_grad_cam(
     model:PRPModel, # With a rate head
     clip:Tensor, # (3,t,h,w), float in 0..1
     vocab:list, # Names of the rates
     n:int=6, # Frames shown
     width:float=10, # Width of the figure in inches
-)->plt.Figure: # The clip, and a row for each rate
-    "What in one clip speaks for each rate, Grad-CAM of the rate head"
+)->plt.Figure: # The clip, and one row per rate
+    "Evidence in one clip for each rate: Grad-CAM of the rate head"
     return _plot_maps(clip, {f'for {o}': grad_cam(model, clip[None], i)[0] for i,o in enumerate(vocab)}, n, width)
 
 # %% ../nbs/32_interpret.ipynb #6a246d5f
@@ -226,54 +230,64 @@ def animate(
 
 # %% ../nbs/32_interpret.ipynb #2f51842a
 class _Collect(Callback):
-    "Keep of each clip its losses, its rate, and how probable the rates are"
+    "Keep the losses, the rate and the probabilities of the rates of each clip"
     order = 9
     def before_validate(self): self.rows = []
     def after_loss(self):
         with NoneReduce(self.loss_func) as loss_func: each = loss_func(self.pred, *self.yb)
         probs = dict(probs=self.pred[0].softmax(-1)) if 'rate' in self.model.heads else {}
-        self.rows.append({k: v.detach().float().cpu().as_subclass(Tensor) for k,v in dict(losses=each, true=self.yb[0], **loss_func.parts, **probs).items()})
+        row = dict(losses=each, true=self.yb[0], **loss_func.parts, **probs)
+        self.rows.append({k: v.detach().float().cpu().as_subclass(Tensor) for k,v in row.items()})
 
+# %% ../nbs/32_interpret.ipynb #3bbc9f41
+@contextmanager
+def fixed_draws(
+    learn:Learner, # From `prp_learner`
+):
+    "Draws that belong to the file, also if validation draws again each time"
+    rated = item_tfm(learn.dls, PlaybackRate)
+    redraw,rated.redraw = rated.redraw,False
+    try: yield
+    finally: rated.redraw = redraw
+
+# %% ../nbs/32_interpret.ipynb #6998c380
 class PRPInterpretation(Interpretation):
-    "What a learner of `prp_learner` makes of videos: rates told, losses, reconstructions, what it looks at"
-    @classmethod
-    def from_learner(cls,
-        learn:Learner, # From `prp_learner`
-        files=None, # Paths of the videos, one clip of each; those of validation where None
-    ):
-        "Run videos through `learn`; holds no reconstructions. Raises `VideoError` where one cannot be used"
-        dl = learn.dls.test_dl(L(ifnone(files, learn.dls.valid_ds.items)), num_workers=0, unread='raise')
-        keep = _Collect()
-        with cls._fixed(learn), learn.no_logging(): learn.validate(dl=dl, cbs=keep)
-        each = {k: torch.cat([o[k] for o in keep.rows]) for k in keep.rows[0]}
-        self = cls(learn, dl, each['losses'])
-        self.true,self.probs,self.vocab,self.chance = each['true'].long(),each.get('probs'),dl.vocab,rate_chance(learn.dls, dl.items)
-        self.table = pd.DataFrame(dict(path=L(dl.items).map(str), rate=[self.vocab[i] for i in self.true],
-            **({} if self.probs is None else dict(told=[self.vocab[i] for i in self.probs.argmax(1)])), loss=self.losses, **{k: v for k,v in each.items() if k.startswith('loss_')}))
-        return self
-
-    @staticmethod
-    @contextmanager
-    def _fixed(learn):
-        "Draws that belong to the file, also where validation draws anew"
-        rated = item_tfm(learn.dls, PlaybackRate)
-        redraw,rated.redraw = rated.redraw,False
-        try: yield
-        finally: rated.redraw = redraw
-
+    "What a learner of `prp_learner` makes of videos: rates, losses, reconstructions, activations"
+    _fixed = staticmethod(fixed_draws)
     @torch.no_grad()
     def __getitem__(self, idxs):
         "Clips, outputs, (rate, G, M), decoded outputs, losses at `idxs`"
         idxs = idxs.tolist() if isinstance(idxs, Tensor) else list(L(idxs))
-        with self._fixed(self.learn): x,*y = self.learn.dls.test_dl(L(self.dl.items)[idxs], bs=len(idxs), num_workers=0).one_batch()
+        dl = self.learn.dls.test_dl(L(self.dl.items)[idxs], bs=len(idxs), num_workers=0)
+        with fixed_draws(self.learn): x,*y = dl.one_batch()
         preds,f = self.learn.model.eval()(x.as_subclass(Tensor)),self.learn.loss_func
         return x,f.activation(preds),tuple(y),f.decodes(preds),self.losses[idxs]
+
+# %% ../nbs/32_interpret.ipynb #c00a46ca
+@patch(cls_method=True)
+def from_learner(cls:PRPInterpretation,
+    learn:Learner, # From `prp_learner`
+    files=None, # Paths of the videos, one clip of each (default: those of validation)
+)->PRPInterpretation: # `table` has one row per clip
+    "Run videos through `learn`. Raises `VideoError` if one cannot be used"
+    dl = learn.dls.test_dl(L(ifnone(files, learn.dls.valid_ds.items)), num_workers=0, unread='raise')
+    keep = _Collect()
+    with fixed_draws(learn), learn.no_logging(): learn.validate(dl=dl, cbs=keep)
+    each = {k: torch.cat([o[k] for o in keep.rows]) for k in keep.rows[0]}
+    self = cls(learn, dl, each['losses'])
+    self.true,self.probs,self.vocab = each['true'].long(),each.get('probs'),dl.vocab
+    self.chance = rate_chance(learn.dls, dl.items)
+    rates = dict(rate=[self.vocab[i] for i in self.true])
+    if self.probs is not None: rates['predicted'] = [self.vocab[i] for i in self.probs.argmax(1)]
+    parts = {k: v for k,v in each.items() if k.startswith('loss_')}
+    self.table = pd.DataFrame(dict(path=L(dl.items).map(str), **rates, loss=self.losses, **parts))
+    return self
 
 # %% ../nbs/32_interpret.ipynb #11dc2053
 @patch(as_prop=True)
 def accuracy(self:PRPInterpretation)->float:
-    "Share of the rates told, 0..1. Raises `ValueError` where there is no rate head"
-    if self.probs is None: raise ValueError('this model has no rate head, so it tells no rates')
+    "Share of rates predicted correctly, 0..1. Raises `ValueError` without a rate head"
+    if self.probs is None: raise ValueError('this model has no rate head, so it predicts no rates')
     return (self.probs.argmax(1)==self.true).float().mean().item()
 
 @patch
@@ -281,11 +295,12 @@ def plot_confusion_matrix(self:PRPInterpretation,
     width:float=4, # Width of the figure in inches
 )->plt.Figure:
     "Predicted against true rates, as shares of each true rate (table 1)"
-    accuracy = self.accuracy
+    title = f'{self.accuracy:.0%} of {len(self.true)} rates predicted, {self.chance:.0%} from video length alone'
     fig,ax = plt.subplots(figsize=(width, width))
-    ConfusionMatrixDisplay.from_predictions(self.true, self.probs.argmax(1), labels=range(len(self.vocab)), display_labels=self.vocab, normalize='true', values_format='.2f',
-                                            cmap='cividis', im_kw=dict(vmin=0, vmax=1), colorbar=False, ax=ax)
-    ax.set(xlabel='predicted', ylabel='true', title=f'{accuracy:.0%} of {len(self.true)} rates predicted, {self.chance:.0%} from video length alone')
+    ConfusionMatrixDisplay.from_predictions(self.true, self.probs.argmax(1), labels=range(len(self.vocab)),
+        display_labels=self.vocab, normalize='true', values_format='.2f', cmap='cividis', im_kw=dict(vmin=0, vmax=1),
+        colorbar=False, ax=ax)
+    ax.set(xlabel='predicted', ylabel='true', title=title)
     plt.tight_layout(pad=.3)
     return fig
 
@@ -296,19 +311,20 @@ def plot_top_losses(self:PRPInterpretation,
     largest:bool=True, # Those of the largest losses, or of the smallest?
     n:int=4, # Frames shown of each
     width:float=12, # Width of the figure in inches
-)->plt.Figure: # A row a clip, blue where its rate is told, orange where not
-    "Clip, target, reconstruction and motion attention of those clips that have the largest losses"
+)->plt.Figure: # One row per clip, blue if its rate is predicted correctly, orange if not
+    "Clip, target, reconstruction and motion attention of the clips with the largest losses"
     losses,idxs = self.top_losses(min(k, len(self.losses)), largest)
     x,_,(rate,G,M),decoded,_ = self[idxs]
     out = dict(zip(self.learn.model.heads, tuplify(decoded)))
     rows,titles,colors = [],[],[]
     for j,i in enumerate(idxs.tolist()):
         o = self.table.iloc[i]
-        named = {f'{o.rate}' + (f' told {o.told}' if 'told' in o else '') + f', loss {o.loss:.3f}': x[j], 'target': G[j]}
+        said = f', predicted {o.predicted}' if 'predicted' in o else ''
+        named = {f'{o.rate}{said}, loss {o.loss:.3f}': x[j], 'target': G[j]}
         if 'recon' in out: named[f'reconstruction, {o.loss_g:.4f}'] = TensorVideo(out['recon'][j])
         rows.append([*named.values(), M[j]])
         titles.append([*named, 'motion attention'])
-        colors.append('tab:blue' if o.get('told', o.rate)==o.rate else 'tab:orange')
+        colors.append('tab:blue' if o.get('predicted', o.rate)==o.rate else 'tab:orange')
     return show_strips(rows, titles, n, width, colors)[0,0].figure
 
 # %% ../nbs/32_interpret.ipynb #d58d83ef
@@ -321,28 +337,31 @@ def _rebuilt(self:PRPInterpretation, idxs):
     x,_,(_,G,_),decoded,_ = self[idxs]
     return x,G,tuplify(decoded)[-1]
 
+# %% ../nbs/32_interpret.ipynb #7f2c6a3a
 @patch
 def plot_reconstructions(self:PRPInterpretation,
     idxs=(0,1), # Numbers of the clips
     n:int=8, # Frames shown of each
     width:float=10, # Width of the figure in inches
-)->plt.Figure: # Two rows a clip
-    "Targets, and under each its reconstruction, with its peak signal-to-noise ratio. Raises `ValueError` where there is no decoder"
+)->plt.Figure: # Two rows per clip; titles give the peak signal-to-noise ratio
+    "Each target above its reconstruction. Raises `ValueError` without a decoder"
     idxs = list(L(idxs))
     _,G,Y = self._rebuilt(idxs)
     rows = [[v] for g,y in zip(G, Y) for v in (g, TensorVideo(y))]
-    titles = [[o] for i,g,y in zip(idxs, G, Y) for o in (f'target of a clip at {self.vocab[self.true[i]]}', f'reconstruction, {_psnr(y, g):.1f} dB')]
-    return show_strips(rows, titles, n, width)[0,0].figure
+    def pair(i, g, y): return f'target of a clip at {self.vocab[self.true[i]]}',f'reconstruction, {_psnr(y, g):.1f} dB'
+    return show_strips(rows, [[o] for p in zip(idxs, G, Y) for o in pair(*p)], n, width)[0,0].figure
 
+# %% ../nbs/32_interpret.ipynb #75918fd2
 @patch
 def animate_reconstruction(self:PRPInterpretation,
     idx:int, # Number of the clip
     fname, # File to write: `.gif`, or what `write_video` writes, as `.mp4`
     **kwargs # Passed to `animate`
 )->Path: # `fname`
-    "A clip, its target and its reconstruction side by side, moving. Raises `ValueError` where there is no decoder"
+    "Clip, target and reconstruction side by side, moving. Raises `ValueError` without a decoder"
     x,G,Y = self._rebuilt([idx])
-    return animate([x[0], G[0], TensorVideo(Y[0])], [f'input, {self.vocab[self.true[idx]]}', 'target', f'reconstruction, {_psnr(Y[0], G[0]):.1f} dB'], fname, **kwargs)
+    titles = [f'input, {self.vocab[self.true[idx]]}', 'target', f'reconstruction, {_psnr(Y[0], G[0]):.1f} dB']
+    return animate([x[0], G[0], TensorVideo(Y[0])], titles, fname, **kwargs)
 
 # %% ../nbs/32_interpret.ipynb #b8c07440
 @patch
@@ -350,14 +369,28 @@ def plot_activations(self:PRPInterpretation,
     idx:int=0, # Number of the clip
     n:int=6, # Frames shown
     width:float=10, # Width of the figure in inches
-)->plt.Figure: # Rows for random weights, for those learned, and for the rate told
-    "Activation maps of a clip before and after training (figure 6), and what speaks for the rate that is told, where there is a rate head"
+)->plt.Figure: # Rows for random weights, for learned ones, and for the predicted rate if there is a rate head
+    "Activation maps of a clip before and after training (figure 6)"
     x,model = self[idx][0][0],self.learn.model
-    maps = {k: activation_maps(m, x[None])[0] for k,m in dict(random=reinitialized(model.encoder), learned=model.encoder).items()}
+    encoders = dict(random=reinitialized(model.encoder), learned=model.encoder)
+    maps = {k: activation_maps(m, x[None])[0] for k,m in encoders.items()}
     if 'rate' in model.heads: maps[f'for {self.vocab[self.probs[idx].argmax()]}'] = grad_cam(model, x[None])[0]
     return _plot_maps(x, maps, n, width)
 
 # %% ../nbs/32_interpret.ipynb #f87b1db3
+def _draw_layer(clip, maps, rate, frame, layer):
+    "A frame beside the activation of a layer"
+    fig,axs = plt.subplots(1, 2, figsize=(6,3.2))
+    axs[0].imshow(clip[:,frame].permute(1,2,0))
+    axs[1].imshow(clip[:,frame].mean(0), cmap='gray', vmin=0, vmax=1)
+    axs[1].imshow(maps[frame], cmap='inferno', vmin=0, vmax=1, alpha=.55)
+    for ax,title in zip(axs, (f'rate {rate}, frame {frame}', layer)):
+        ax.set_axis_off()
+        ax.set_title(title, fontsize=10)
+    plt.tight_layout(pad=.3)
+    plt.show()
+
+# %% ../nbs/32_interpret.ipynb #fc577a9d
 def explore(
     path, # Video
     encoder:nn.Module, # (n,3,t,h,w) -> (n,c,t',h',w')
@@ -365,24 +398,16 @@ def explore(
     size:int=112, # Side of the crop in pixels
     clip_len:int=16, # Frames in a clip
 ): # The sliders and the picture, an `ipywidgets.interactive`
-    "A frame of a clip beside the activation of a layer, with sliders for rate, frame and layer. Raises `ImportError` where `ipywidgets` is missing"
+    "Sliders for rate, frame and layer of an activation. Raises `ImportError` without `ipywidgets`"
     try: from ipywidgets import interactive,SelectionSlider,IntSlider,Dropdown
     except ImportError: raise ImportError('sliders need another package: pip install ipywidgets') from None
     with VideoReader(path) as v: rates = feasible_rates(len(v), rates, clip_len)
     if not rates: raise VideoError(path, f'too short for a clip of {clip_len} frames')
-    df = stage_shapes(encoder, clip_len, size)
-    layers = [o.name for o in df.itertuples() if len(o.shape)==4]
+    layers = [o.name for o in stage_shapes(encoder, clip_len, size).itertuples() if len(o.shape)==4]
     @lru_cache(None)
     def seen(rate, layer):
         clip = center_clip(path, size, rate, clip_len)
         return clip,activation_maps(encoder, clip[None], layer=layer)[0]
-    def draw(rate, frame, layer):
-        clip,maps = seen(rate, layer)
-        fig,axs = plt.subplots(1, 2, figsize=(6,3.2))
-        axs[0].imshow(clip[:,frame].permute(1,2,0))
-        axs[1].imshow(clip[:,frame].mean(0), cmap='gray', vmin=0, vmax=1)
-        axs[1].imshow(maps[frame], cmap='inferno', vmin=0, vmax=1, alpha=.55)
-        for ax,title in zip(axs, (f'rate {rate}, frame {frame}', layer)): ax.set_axis_off(); ax.set_title(title, fontsize=10)
-        plt.tight_layout(pad=.3)
-        plt.show()
-    return interactive(draw, rate=SelectionSlider(options=rates), frame=IntSlider(clip_len//2, 0, clip_len-1), layer=Dropdown(options=layers, value=layers[-1]))
+    def draw(rate, frame, layer): _draw_layer(*seen(rate, layer), rate, frame, layer)
+    frame,layer = IntSlider(clip_len//2, 0, clip_len-1),Dropdown(options=layers, value=layers[-1])
+    return interactive(draw, rate=SelectionSlider(options=rates), frame=frame, layer=layer)

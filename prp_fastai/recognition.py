@@ -1,4 +1,4 @@
-"""What an encoder is worth to a classifier: fine-tuning, the ten-clip test, and probes of frozen features
+"""Fine-tuning on labelled videos, the ten-clip test, and probes of frozen features
 
 Docs: https://prp-fastai.github.io/prp_fastai/recognition.html.md"""
 
@@ -42,10 +42,11 @@ class VideoClassifier(nn.Module):
 
     def forward(self, x): return self.head(self.encoder(x))
 
+# %% ../nbs/30_recognition.ipynb #0f6a71a4
 def classifier_splitter(
     model:VideoClassifier, # Model whose parameters are grouped
 )->L: # Groups of parameters
-    "The encoder, and the head: what `freeze` and discriminative learning rates go by"
+    "Encoder and head, for `freeze` and discriminative learning rates"
     return L(params(model.encoder), params(model.head))
 
 # %% ../nbs/30_recognition.ipynb #be5c0630
@@ -64,10 +65,10 @@ def _encoder(dls, arch, encoder, width):
 @delegates(Learner.__init__, but=['model','wd_bn_bias'])
 def video_learner(
     dls:VideoDataLoaders, # What to learn from
-    arch=None, # Encoder, as `create_encoder` takes it: a name, a function of `width`, a module (default: that of `encoder`)
+    arch=None, # Name, function of `width`, or module, as for `create_encoder` (default: that of `encoder`)
     encoder=None, # Pretrained encoder, as `get_encoder` takes it (default: random weights)
     width:float=1., # Factor on the channels of an encoder with random weights
-    speed:str='auto', # Speed-ups by name (`speed_cbs`); 'auto' for those that win on this device and keep 32-bit arithmetic
+    speed:str='auto', # Speed-ups by name (`speed_cbs`); 'auto': those that win here and keep 32-bit arithmetic
     lr:float=1e-3, # Learning rate if `fit` is given none
     opt_func=partial(prp_sgd, head_lr_mult=1.), # Optimiser; the paper's SGD, one learning rate for all layers
     metrics=accuracy, # Beside the loss; `accuracy_multi` if videos have several labels
@@ -80,14 +81,15 @@ def video_learner(
     net = _encoder(dls, arch, encoder, width)
     loss_func = loss_func or getattr(dls.train_ds, 'loss_func', None) or CrossEntropyLossFlat()
     if isinstance(loss_func, BCEWithLogitsLossFlat) and metrics is accuracy: metrics = accuracy_multi
-    learn = Learner(dls, VideoClassifier(net, dls.c), loss_func, lr=lr, opt_func=opt_func, splitter=splitter, metrics=metrics,
-                    cbs=[StopAtNonFinite(), SkipUnread(), *speed_cbs(speed, dls.device), *L(cbs)], wd_bn_bias=True, **kwargs)
+    cbs = [StopAtNonFinite(), SkipUnread(), *speed_cbs(speed, dls.device), *L(cbs)]
+    learn = Learner(dls, VideoClassifier(net, dls.c), loss_func, lr=lr, opt_func=opt_func, splitter=splitter,
+                    metrics=metrics, cbs=cbs, wd_bn_bias=True, **kwargs)
     set_card(learn)
     return learn
 
 # %% ../nbs/30_recognition.ipynb #aba95268
 class StepLR(Callback):
-    "The learning rate times `factor` after every `every` epochs"
+    "Multiply the learning rate by `factor` every `every` epochs"
     order,run_valid = ParamScheduler.order,False
     def __init__(self,
         every:int=100, # Epochs
@@ -98,7 +100,7 @@ class StepLR(Callback):
 
 # %% ../nbs/30_recognition.ipynb #bb2a9622
 class KeepBest(TrackerCallback):
-    "Save the weights of the lowest validation loss as `best`, and load them in the end"
+    "Save the weights of the lowest validation loss as `best`, and load them at the end"
     order = TrackerCallback.order+1
     def after_epoch(self):
         super().after_epoch()
@@ -110,15 +112,15 @@ class KeepBest(TrackerCallback):
 @patch
 @delegates(Learner.fit, but=['n_epoch','start_epoch'])
 def fit_paper(self:Learner,
-    n_epoch:int=150, # Passes over the training videos; the authors' code has 160
-    lr:float=1e-3, # Learning rate at first
+    n_epoch:int=150, # Passes over the training videos; 160 in the authors' code
+    lr:float=1e-3, # Initial learning rate
     every:int=100, # Epochs after which it drops
-    factor:float=.1, # What it is multiplied with
-    resume:bool=False, # Go on with the run that was kept in this learner's folder?
-    cbs=None, # Beside those that keep and step
+    factor:float=.1, # What it is multiplied by
+    resume:bool=False, # Resume the run kept in this learner's folder?
+    cbs=None, # Beside `StepLR`, `KeepBest` and `Resume`
     **kwargs
-)->list: # A row an epoch: all that was logged
-    "Fine-tune as section 4.1 and the authors' code do, and end with the weights of the lowest validation loss"
+)->list: # One row per epoch: all that was logged
+    "Fine-tune as section 4.1 does, and end with the best weights"
     run = Resume(self.path/self.model_dir)
     if not resume: run.file.unlink(missing_ok=True)
     self.fit(n_epoch, lr, cbs=L(StepLR(every, factor), KeepBest(), run)+L(cbs), **kwargs)
@@ -135,8 +137,9 @@ def clip_logits(
     set_card(learn)
     dls,o = learn.dls,learn.dls.recipe
     p = ClipProtocol(clips, pool=noop, clip_len=o.clip_len, size=o.size)
-    rows = each_video(learn.model, files, p, average=False, clip_bs=dls.bs, device=dls.device, reader=item_tfm(dls, RandomClip).reader,
-                      num_workers=ifnone(num_workers, dls.train.fake_l.num_workers))
+    workers,reader = ifnone(num_workers, dls.train.fake_l.num_workers),item_tfm(dls, RandomClip).reader
+    rows = each_video(learn.model, files, p, average=False, clip_bs=dls.bs, num_workers=workers,
+                      device=dls.device, reader=reader)
     return torch.stack([x for _,x in rows])
 
 # %% ../nbs/30_recognition.ipynb #482ec9a3
@@ -150,59 +153,65 @@ def average_clips(
 
 # %% ../nbs/30_recognition.ipynb #65fb41a0
 class VideoInterpretation(ClassificationInterpretation):
-    "What a learner takes the test videos for, by the votes of several clips"
-    @classmethod
-    def from_learner(cls,
-        learn:Learner, # From `video_learner`
-        clips:int=10, # Clips of each video
-        avg:str='logits', # What is averaged: 'logits' or 'prob'
-        df:pd.DataFrame=None, # `path` and `label` of the videos; `dls.test_df` where None
-    ):
-        "Test `learn`. Raises `ValueError` if videos have several labels"
-        df = ifnone(df, learn.dls.test_df)
-        if df.label.map(is_listy).any(): raise ValueError('votes are for one label for each video, these have several')
-        probs = average_clips(clip_logits(learn, df.path.tolist(), clips), avg)
-        targs = TensorCategory([learn.dls.vocab.o2i[o] for o in df.label])
-        self = cls(learn, learn.dls.test_dl(L(df.path.tolist()).map(Path), with_labels=True), -probs.log().gather(1, targs.as_subclass(Tensor)[:,None])[:,0])
-        self.df,self.probs,self.targs,self.decoded = df,probs,targs,TensorCategory(probs.argmax(1))
-        return self
-
+    "What a learner predicts for test videos, by the votes of several clips"
     @property
     def accuracy(self): return (self.decoded==self.targs).float().mean().item()
     def confusion_matrix(self): return confusion_matrix(self.targs, self.decoded, labels=range(len(self.vocab)))
     def print_classification_report(self):
-        print(classification_report(self.targs, self.decoded, labels=range(len(self.vocab)), target_names=[str(o) for o in self.vocab], zero_division=0))
+        names = [str(o) for o in self.vocab]
+        print(classification_report(self.targs, self.decoded, labels=range(len(names)), target_names=names, zero_division=0))
 
     def __getitem__(self, idxs):
         idxs = idxs.tolist() if isinstance(idxs, Tensor) else L(idxs)
         x = self.learn.dls.test_dl(L(self.dl.items)[idxs], bs=len(idxs), num_workers=0).one_batch()[0]
         return x, self.probs[idxs], self.targs[idxs], self.decoded[idxs], self.losses[idxs]
 
+# %% ../nbs/30_recognition.ipynb #60ba43c1
+@patch(cls_method=True)
+def from_learner(cls:VideoInterpretation,
+    learn:Learner, # From `video_learner`
+    clips:int=10, # Clips of each video
+    avg:str='logits', # What is averaged: 'logits' or 'prob'
+    df:pd.DataFrame=None, # `path` and `label` of the videos (default: `dls.test_df`)
+)->VideoInterpretation:
+    "Test `learn`. Raises `ValueError` if videos have several labels"
+    df = ifnone(df, learn.dls.test_df)
+    if df.label.map(is_listy).any(): raise ValueError('votes are for one label for each video, these have several')
+    probs = average_clips(clip_logits(learn, df.path.tolist(), clips), avg)
+    targs = TensorCategory([learn.dls.vocab.o2i[o] for o in df.label])
+    losses = -probs.log().gather(1, targs.as_subclass(Tensor)[:,None])[:,0]
+    self = cls(learn, learn.dls.test_dl(L(df.path.tolist()).map(Path), with_labels=True), losses)
+    self.df,self.probs,self.targs,self.decoded = df,probs,targs,TensorCategory(probs.argmax(1))
+    return self
+
 # %% ../nbs/30_recognition.ipynb #e50c1eba
 def recognition_accuracy(
     learn:Learner, # From `video_learner`
     clips:int=10, # Clips of each video
     avg:str='logits', # What is averaged: 'logits' or 'prob'
-    df:pd.DataFrame=None, # `path` and `label` of the videos; `dls.test_df` where None
+    df:pd.DataFrame=None, # `path` and `label` of the videos (default: `dls.test_df`)
 )->float: # Share of the videos, 0..1
     "Top-1 accuracy by the votes of several clips (tables 2 and 3)"
     return VideoInterpretation.from_learner(learn, clips, avg, df).accuracy
 
 # %% ../nbs/30_recognition.ipynb #3814a7aa
 @patch
-def per_class(self:VideoInterpretation)->pd.DataFrame: # A row a class that has test videos: videos, accuracy, and what it is most often mistaken for
-    "Accuracy of each class, the lowest first"
+def per_class(self:VideoInterpretation)->pd.DataFrame: # One row per class with test videos: videos, accuracy, confused_with
+    "Accuracy of each class, lowest first, and the class it is most often confused with"
     cm = self.confusion_matrix()
-    wrong = cm-np.diag(np.diag(cm))
-    res = pd.DataFrame(dict(videos=cm.sum(1), accuracy=np.diag(cm)/cm.sum(1).clip(1), mistaken_for=[str(self.vocab[o.argmax()]) if o.any() else '' for o in wrong]), index=pd.Index(list(self.vocab), name='class'))
-    return res[res.videos>0].sort_values('accuracy', kind='stable')
+    wrong,n = cm-np.diag(np.diag(cm)),cm.sum(1)
+    others = [str(self.vocab[o.argmax()]) if o.any() else '' for o in wrong]
+    res = pd.DataFrame(dict(videos=n, accuracy=np.diag(cm)/n.clip(1), confused_with=others), index=list(self.vocab))
+    return res.rename_axis('class')[n>0].sort_values('accuracy', kind='stable')
 
 # %% ../nbs/30_recognition.ipynb #2d69ab92
 @dispatch
 def plot_top_losses(x:TensorVideo, y:TensorCategory, samples, outs, raws, losses, n_frames=10, **kwargs):
-    "A strip a video: class, what it was taken for, loss, probability"
-    titles = [[f'{s[1]}, told {o[0]} (loss {l.item():.2f}, probability {r.max().item():.2f})'] for s,o,r,l in zip(samples, outs, raws, losses)]
-    return show_strips([[s[0]] for s in samples], titles, n_frames, 10, ['tab:blue' if s[1]==o[0] else 'tab:orange' for s,o in zip(samples, outs)])
+    "One strip per video: class, predicted class, loss, probability"
+    def title(s, o, r, l): return f'{s[1]}, predicted {o[0]} (loss {l.item():.2f}, probability {r.max().item():.2f})'
+    colors = ['tab:blue' if s[1]==o[0] else 'tab:orange' for s,o in zip(samples, outs)]
+    titles = [[title(*o)] for o in zip(samples, outs, raws, losses)]
+    return show_strips([[s[0]] for s in samples], titles, n_frames, 10, colors)
 
 # %% ../nbs/30_recognition.ipynb #98fd6d95
 @delegates(pooled_features, but=['encoder','files'])
@@ -217,15 +226,17 @@ def probe_table(
 )->pd.DataFrame: # One row for these weights and one for random ones: accuracy of both probes, 0..1
     "Linear probe and nearest neighbours on frozen features. Raises `ValueError` if there is nothing to tell apart"
     test = df.is_test.to_numpy(bool)
-    if test.all() or not test.any(): raise ValueError(f'{(~test).sum()} videos to train and {test.sum()} to test on: a probe needs both')
+    if test.all() or not test.any():
+        raise ValueError(f'{(~test).sum()} videos to train and {test.sum()} to test on: a probe needs both')
     if df.label[~test].nunique()<2: raise ValueError(f'one class, {df.label.iloc[0]!r}, leaves nothing to tell apart')
     nets,res = dict(pretrained=get_encoder(encoder)),{}
     if baseline: nets['random'] = reinitialized(nets['pretrained'], seed)
     for name,net in nets.items():
         X = pooled_features(net, df.path.tolist(), **kwargs)
-        probes = dict(linear=LogisticRegression(C=C, max_iter=2000), knn=KNeighborsClassifier(min(k, (~test).sum()), metric='cosine'))
-        res[name] = {o: make_pipeline(StandardScaler(), m).fit(X[~test], df.label[~test]).score(X[test], df.label[test])
-                     for o,m in probes.items()}
+        neighbours = KNeighborsClassifier(min(k, (~test).sum()), metric='cosine')
+        probes = dict(linear=LogisticRegression(C=C, max_iter=2000), knn=neighbours)
+        fitted = {o: make_pipeline(StandardScaler(), m).fit(X[~test], df.label[~test]) for o,m in probes.items()}
+        res[name] = {o: m.score(X[test], df.label[test]) for o,m in fitted.items()}
     return pd.DataFrame(res).T
 
 # %% ../nbs/30_recognition.ipynb #d1863ab1
@@ -233,13 +244,15 @@ def split_table(
     accuracies:dict, # Number of the split -> accuracy
     dfs:dict, # Number of the split -> its videos (see `read_ucf101`)
     pretrained:int=1, # Split whose training list the encoder was pretrained on
-)->pd.DataFrame: # A row a split and one for the mean: `accuracy`, test `videos`, share of them `seen` in pretraining
-    "Accuracy on each split and the mean, with a warning where test videos are in the training list of split `pretrained`"
+)->pd.DataFrame: # One row per split and one for the mean: `accuracy`, test `videos`, share of them `seen` in pretraining
+    "Accuracy on each split and the mean; says which test videos pretraining has seen"
     def names(o): return set(o.path.map(lambda p: Path(p).name))
     train = names(dfs[pretrained][~dfs[pretrained].is_test]) if pretrained in dfs else set()
     tests = {k: names(dfs[k][dfs[k].is_test]) for k in accuracies}
-    res = pd.DataFrame({f'split {k}': dict(accuracy=a, videos=len(tests[k]), seen=len(tests[k]&train)/len(tests[k])) for k,a in accuracies.items()}).T
+    def row(k, a): return dict(accuracy=a, videos=len(tests[k]), seen=len(tests[k]&train)/len(tests[k]))
+    res = pd.DataFrame({f'split {k}': row(k, a) for k,a in accuracies.items()}).T
     if len(res)>1: res.loc['mean'] = res.mean()
     if len(seen:=[k for k in res.index[:len(accuracies)] if res.seen[k]>0]):
-        print(f'{", ".join(seen)}: test videos are in the training list of split {pretrained}. An encoder pretrained on it has seen them, without labels: report split {pretrained} apart from the mean')
+        print(f'{", ".join(seen)}: test videos are in the training list of split {pretrained}. An encoder pretrained on it '
+              f'has seen them, without labels: report split {pretrained} apart from the mean')
     return res.astype(dict(videos=int))

@@ -1,4 +1,4 @@
-"""Find the videos that are most like a video, and count how often they are of its class: tables 4 and 5, figure 7
+"""Search for similar videos, and count how often they are of the same class: tables 4 and 5, figure 7
 
 Docs: https://prp-fastai.github.io/prp_fastai/retrieval.html.md"""
 
@@ -60,7 +60,8 @@ def clip_features(
     maps = encoder(prepare_clips(clips, p))
     res,n = p.pool(maps),p.per_channel*maps.shape[1]
     stated = any(o.pool is p.pool and (o.clip_len,o.size)==(clips.shape[2],clips.shape[-1]) for o in protocols.values())
-    if stated and res.shape[1]!=n: raise ValueError(f'the protocol takes {n} features of a clip, this encoder gives {res.shape[1]}')
+    if stated and res.shape[1]!=n:
+        raise ValueError(f'the protocol takes {n} features of a clip, this encoder gives {res.shape[1]}')
     return res
 
 # %% ../nbs/31_retrieval.ipynb #2461953f
@@ -92,7 +93,8 @@ def _paths_and_labels(videos, labels):
     "Paths and names of classes; a table has its own"
     if isinstance(videos, pd.DataFrame): videos,labels = list(videos.path),ifnone(labels, list(videos.label))
     files = L(videos).map(Path)
-    labels = [parent_label(o) for o in files] if labels is None else [labels(o) for o in files] if callable(labels) else list(labels)
+    if labels is None: labels = parent_label
+    labels = [labels(o) for o in files] if callable(labels) else list(labels)
     if len(labels)!=len(files): raise ValueError(f'{len(files)} videos have {len(labels)} labels')
     return files,[str(o) for o in labels]
 
@@ -127,7 +129,8 @@ def _index(encoder, files, labels, name, p, path=None, **kwargs):
     features,bad = video_features(encoder, files, p, Path(path)/'features.npy' if path else None, **kwargs)
     keep = [i for i in range(len(files)) if i not in bad]
     if bad: features = features[keep]
-    res = VideoIndex(features, files[keep], [labels[i] for i in keep], name, p, encoder, {str(files[i]): o for i,o in bad.items()})
+    left = {str(files[i]): o for i,o in bad.items()}
+    res = VideoIndex(features, files[keep], [labels[i] for i in keep], name, p, encoder, left)
     return res.save(path) if path else res
 
 # %% ../nbs/31_retrieval.ipynb #b250a2fc
@@ -174,34 +177,19 @@ def load(cls:VideoIndex,
     encoder = None if source is None else get_encoder(source)
     given = {k: d[k] for k in ('clip_len','size','pixels')}
     check_card(card_of(encoder), given)
-    features = np.load(Path(path)/'features.npy', mmap_mode='r')
-    return cls(features, d['files'], d['labels'], d['protocol'], replace(protocol_for(d['protocol']), **given), encoder, d['bad'])
+    p,features = replace(protocol_for(d['protocol']), **given),np.load(Path(path)/'features.npy', mmap_mode='r')
+    return cls(features, d['files'], d['labels'], d['protocol'], p, encoder, d['bad'])
 
 # %% ../nbs/31_retrieval.ipynb #b1e45c59
 def _unit(x):
     x = np.asarray(x, np.float64)
     return x/np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
-@patch
-def neighbours(self:VideoIndex,
-    features:np.ndarray, # Of the queries, (q,d)
-    k:int=10, # How many; all where the gallery has no more
-    faiss:bool=False, # Search with FAISS? In single precision, equally near videos in any order
-    chunk:int=1024, # Videos compared at a time
-)->tuple: # Cosines (q,k), numbers of the videos (q,k), nearest first
-    "The `k` nearest videos of each query. Raises `ValueError` for features of another size or number below 1"
-    x = np.asarray(features, np.float64)
-    if x.ndim!=2 or x.shape[1]!=self.features.shape[1]: raise ValueError(f'the videos have {self.features.shape[1]} features each, the queries are of shape {x.shape}')
-    if k<1: raise ValueError(f'k must be at least 1, got {k}')
-    if self.protocol.center:
-        own = np.mean(self.features, 0, dtype=np.float64)
-        x = x-(x.mean(0) if len(x)>1 else own)
-    else: own = 0
-    x,n,k = _unit(x),len(self),min(k, len(self))
-    if faiss: return self._faiss(x, own, k)
+def _nearest(x, gallery, own, k, chunk):
+    "Cosines and numbers of the `k` nearest of `gallery`, less `own`, to each of `x`"
     best = torch.empty(len(x), 0, dtype=torch.float64),torch.empty(len(x), 0, dtype=torch.long)
-    for at in range(0, n, chunk):
-        sims = torch.from_numpy(x@_unit(self.features[at:at+chunk]-own).T)
+    for at in range(0, len(gallery), chunk):
+        sims = torch.from_numpy(x@_unit(gallery[at:at+chunk]-own).T)
         both = torch.cat([best[0], sims], 1),torch.cat([best[1], (at+torch.arange(sims.shape[1])).expand_as(sims)], 1)
         order = both[0].sort(dim=1, descending=True, stable=True)[1][:,:k]
         best = tuple(o.gather(1, order) for o in both)
@@ -216,6 +204,26 @@ def _faiss(self:VideoIndex, x, own, k):
         self._flat.add(np.ascontiguousarray(_unit(self.features-own), np.float32))
     return self._flat.search(np.ascontiguousarray(x, np.float32), k)
 
+# %% ../nbs/31_retrieval.ipynb #eab4d30e
+@patch
+def neighbours(self:VideoIndex,
+    features:np.ndarray, # Of the queries, (q,d)
+    k:int=10, # How many; at most the whole gallery
+    faiss:bool=False, # Search with FAISS? In single precision, ties in any order
+    chunk:int=1024, # Videos compared at a time
+)->tuple: # Cosines (q,k), numbers of the videos (q,k), nearest first
+    "The `k` nearest videos of each query. Raises `ValueError` for features of another size"
+    x = np.asarray(features, np.float64)
+    if x.ndim!=2 or x.shape[1]!=self.features.shape[1]:
+        raise ValueError(f'the videos have {self.features.shape[1]} features each, the queries are of shape {x.shape}')
+    if k<1: raise ValueError(f'k must be at least 1, got {k}')
+    own = 0
+    if self.protocol.center:
+        own = np.mean(self.features, 0, dtype=np.float64)
+        x = x-(x.mean(0) if len(x)>1 else own)
+    x,k = _unit(x),min(k, len(self))
+    return self._faiss(x, own, k) if faiss else _nearest(x, self.features, own, k, chunk)
+
 # %% ../nbs/31_retrieval.ipynb #072904d7
 class SearchResults:
     "The neighbours of queries, nearest first"
@@ -223,8 +231,8 @@ class SearchResults:
         index:VideoIndex, # What was searched
         similarity:np.ndarray, # Cosines, (q,k)
         idxs:np.ndarray, # Numbers of the videos found, (q,k)
-        queries:list, # What was asked for: a path or clip each, or None
-        labels:list=None, # Classes of the queries, where they are known
+        queries:list, # What was searched for: a path or clip each, or None
+        labels:list=None, # Classes of the queries, if known
     ): store_attr()
     def __len__(self): return len(self.idxs)
 
@@ -239,39 +247,50 @@ class SearchResults:
         if self.labels is None: raise ValueError('the classes of the queries are not known')
         return self.index.labels[self.idxs]==np.array(self.labels, dtype=str)[:,None]
 
-    def table(self):
-        "A row a neighbour: query, rank, file, label, similarity"
-        rows = [(q, r+1, str(self.index.files[int(i)]), self.index.labels[i], float(self.similarity[q,r])) for q,row in enumerate(self.idxs) for r,i in enumerate(row)]
-        return pd.DataFrame(rows, columns=['query','rank','file','label','similarity'])
+# %% ../nbs/31_retrieval.ipynb #d872fbd0
+@patch
+def table(self:SearchResults)->pd.DataFrame: # query, rank, file, label, similarity
+    "One row per neighbour"
+    rows = [(q, r+1, str(self.index.files[int(i)]), self.index.labels[i], float(self.similarity[q,r]))
+            for q,row in enumerate(self.idxs) for r,i in enumerate(row)]
+    return pd.DataFrame(rows, columns=['query','rank','file','label','similarity'])
 
+# %% ../nbs/31_retrieval.ipynb #61aff259
+@patch
+def _encoder(self:VideoIndex):
+    if self.encoder is not None: return self.encoder
+    raise ValueError('this index has no encoder to run on a query; open it with one: VideoIndex.load(path, source)')
+
+@patch
+def _device(self:VideoIndex): return next(self._encoder().parameters()).device
+
+@patch
+def _features_of(self:VideoIndex, query):
+    "Features of a query, and the paths or clips in it"
+    is_path,ndim = (lambda o: isinstance(o, (str,Path))),getattr(query, 'ndim', 0)
+    if is_path(query) or (is_listy(query) and all(map(is_path, query))):
+        files = L(query).map(Path)
+        return video_features(self._encoder(), files, self.protocol, bs=1, num_workers=0, device=self._device())[0],files
+    if ndim in (4,5):
+        clips = list(query if ndim==5 else query[None])
+        x = torch.stack(clips).as_subclass(Tensor).to(self._device())
+        return clip_features(self._encoder().eval(), x, self.protocol),clips
+    if ndim in (1,2): return (query[None] if ndim==1 else query),None
+    raise ValueError('a query is a path, a clip (3,t,h,w) or a feature (d,), or several of one kind')
+
+# %% ../nbs/31_retrieval.ipynb #ecc779e9
 @patch
 def search(self:VideoIndex,
     query, # A path or several; a clip (3,t,h,w) or several (n,3,t,h,w), float in 0..1; a feature (d,) or several (q,d)
-    k:int=10, # How many neighbours; all where the gallery has no more
-    labels=None, # Classes of the queries, where they are known
+    k:int=10, # How many neighbours; at most the whole gallery
+    labels=None, # Classes of the queries, if known
     **kwargs # Passed to `VideoIndex.neighbours`
 )->SearchResults:
-    "The videos most like `query`. Raises `ValueError` where it is of no known shape, or there is no encoder to look at it"
-    of,x = None,query
-    if isinstance(query, (str,Path)) or (is_listy(query) and all(isinstance(o, (str,Path)) for o in query)):
-        of = L(query).map(Path)
-        x = video_features(self._encoder(), of, self.protocol, bs=1, num_workers=0, device=self._device())[0]
-    elif getattr(query, 'ndim', 0) in (4,5):
-        of = list(query if query.ndim==5 else query[None])
-        x = clip_features(self._encoder().eval(), torch.stack(of).as_subclass(Tensor).to(self._device()), self.protocol)
-    elif getattr(query, 'ndim', 0)==1: x = query[None]
-    elif getattr(query, 'ndim', 0)!=2: raise ValueError('a query is a path, a clip (3,t,h,w) or a feature (d,), or several of one kind')
+    "The videos most like `query`. Raises `ValueError` if it is none, or the index has no encoder"
+    x,found = self._features_of(query)
     x = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
     if labels is not None: labels = [labels] if isinstance(labels, str) else list(labels)
-    return SearchResults(self, *self.neighbours(x, k, **kwargs), of or [None]*len(x), labels)
-
-@patch
-def _encoder(self:VideoIndex):
-    if self.encoder is None: raise ValueError('this index has no encoder to look at a query; open it with one: VideoIndex.load(path, source)')
-    return self.encoder
-
-@patch
-def _device(self:VideoIndex): return next(self.encoder.parameters()).device
+    return SearchResults(self, *self.neighbours(x, k, **kwargs), found or [None]*len(x), labels)
 
 # %% ../nbs/31_retrieval.ipynb #61a84443
 def _middle(o):
@@ -280,26 +299,29 @@ def _middle(o):
     if isinstance(o, Tensor): return o[:,o.shape[1]//2].permute(1,2,0).cpu().numpy().clip(0,1)
     with VideoReader(o) as v: return v.frames([len(v)//2])[:,0].permute(1,2,0).numpy()
 
+def _framed(ax, o, title, color, **kwargs):
+    "The middle frame of `o` with a coloured border"
+    ax.imshow(_middle(o))
+    ax.set_title(title, fontsize=9, color=color, **kwargs)
+    ax.set(xticks=[], yticks=[])
+    if color!='black': plt.setp(ax.spines.values(), color=color, linewidth=3)
+
+# %% ../nbs/31_retrieval.ipynb #34eb543a
 @patch
 def show(self:SearchResults,
     max_n:int=6, # Queries shown
     k:int=5, # Neighbours shown of each
     width:float=10, # Width of the figure in inches
-)->plt.Figure:
-    "A row a query: its middle frame, and those of its neighbours, blue with a check mark where they are of its class, orange with a cross where not (figure 7)"
-    n,k = min(max_n, len(self)),min(k, self.idxs.shape[1])
+)->plt.Figure: # Blue with a check mark: of the query's class; orange with a cross: not
+    "One row per query: its middle frame, and those of its neighbours (figure 7)"
+    n,k,hits = min(max_n, len(self)),min(k, self.idxs.shape[1]),None if self.labels is None else self.hits
     fig,axs = plt.subplots(n, k+1, figsize=(width, n*(width/(k+1)*.75+.3)), squeeze=False)
-    hits = self.hits if self.labels is not None else None
     for q in range(n):
-        axs[q,0].imshow(_middle(self.queries[q]))
-        axs[q,0].set_title('query' + (f': {self.labels[q]}' if self.labels is not None else ''), fontsize=9, weight='bold')
+        name = '' if self.labels is None else f': {self.labels[q]}'
+        _framed(axs[q,0], self.queries[q], f'query{name}', 'black', weight='bold')
         for j,i in enumerate(self.idxs[q,:k]):
-            ax,right = axs[q,j+1],hits is not None and hits[q,j]
-            ax.imshow(_middle(self.index.files[int(i)]))
-            mark,color = ('','black') if hits is None else ('✓ ','tab:blue') if right else ('✗ ','tab:orange')
-            ax.set_title(f'{mark}{self.index.labels[i]}', fontsize=9, color=color)
-            for o in ax.spines.values(): o.set(color=color, linewidth=3)
-    for ax in axs.flat: ax.set(xticks=[], yticks=[])
+            mark,color = ('','black') if hits is None else ('✓ ','tab:blue') if hits[q,j] else ('✗ ','tab:orange')
+            _framed(axs[q,j+1], self.index.files[int(i)], f'{mark}{self.index.labels[i]}', color)
     plt.tight_layout(pad=.4)
     return fig
 
@@ -307,35 +329,41 @@ def show(self:SearchResults,
 @patch
 def top_k(self:SearchResults,
     ks:tuple=(1,5,10,20,50), # Numbers of neighbours
-)->dict: # {k: share of the queries, 0..1}; nan where fewer than k were found
+)->dict: # {k: share of the queries, 0..1}; nan if fewer than k were found
     "Share of queries with a video of their class among the `k` nearest (tables 4 and 5)"
     hits = self.hits
     return {k: float(hits[:,:k].any(1).mean()) if k<=hits.shape[1] else np.nan for k in ks}
 
+# %% ../nbs/31_retrieval.ipynb #d096209d
 @patch
 def recall(self:SearchResults,
     k:int=1, # Neighbours that count
-)->pd.DataFrame: # A row a class: queries, share that is right, and the class found most often among the wrong
+)->pd.DataFrame: # One row per class: queries, recall (0..1), and the class found most often among the wrong
     "Share of the queries of each class that are right at `k`, worst first"
     hits,labels = self.hits[:,:k],np.array(self.labels, dtype=str)
     def row(c):
         of = labels==c
-        wrong = self.index.labels[self.idxs[of,:k]][~hits[of]]
-        return dict(queries=int(of.sum()), recall=float(hits[of].any(1).mean()), confused_with=Counter(wrong.tolist()).most_common(1)[0][0] if len(wrong) else '')
-    df = pd.DataFrame([row(c) for c in sorted(set(labels))], index=pd.Index(sorted(set(labels)), name='class'))
-    return df.sort_values('recall', kind='stable')
+        wrong = Counter(self.index.labels[self.idxs[of,:k]][~hits[of]].tolist()).most_common(1)
+        return dict(queries=int(of.sum()), recall=float(hits[of].any(1).mean()), confused_with=wrong[0][0] if wrong else '')
+    classes = sorted(set(labels))
+    return pd.DataFrame([row(c) for c in classes], index=pd.Index(classes, name='class')).sort_values('recall', kind='stable')
 
+# %% ../nbs/31_retrieval.ipynb #0c332dd6
 @patch
 def query(self:VideoIndex,
     queries:VideoIndex, # Of the same encoder and protocol
-    k:int=50, # How many neighbours; all where the gallery has no more
+    k:int=50, # How many neighbours; at most the whole gallery
     **kwargs # Passed to `VideoIndex.neighbours`
 )->SearchResults:
-    "Search with all videos of another index. Raises `ValueError` where the two were not made alike; says so where the gallery lacks a class"
-    if self.protocol!=queries.protocol: raise ValueError(f'gallery and queries were not made alike: {self.protocol} and {queries.protocol}')
+    "Search with all videos of another index. Raises `ValueError` if the two were not made alike"
+    if self.protocol!=queries.protocol:
+        raise ValueError(f'gallery and queries were not made alike: {self.protocol} and {queries.protocol}')
     missing = ~np.isin(queries.labels, self.labels)
-    if missing.any(): print(f'{missing.sum()} of {len(queries)} queries are of classes that the gallery has not, and count as wrong: {", ".join(sorted(set(queries.labels[missing])))}')
-    return SearchResults(self, *self.neighbours(queries.features, k, **kwargs), list(queries.files), queries.labels.tolist())
+    if missing.any():
+        print(f'{missing.sum()} of {len(queries)} queries are of classes that the gallery has not, and count as wrong: '
+              f'{", ".join(sorted(set(queries.labels[missing])))}')
+    found = self.neighbours(queries.features, k, **kwargs)
+    return SearchResults(self, *found, list(queries.files), queries.labels.tolist())
 
 # %% ../nbs/31_retrieval.ipynb #723c2914
 @delegates(video_features, but=['protocol','fname'])
@@ -359,8 +387,10 @@ def retrieval_table(
     parts = {k: _paths_and_labels(o, labels) for k,o in (('gallery',train), ('queries',test))}
     p = protocol_for(protocol, card_of(encoder), clip_len, size)
     check_unseen(card_of(encoder), parts['queries'][0], allow_seen)
-    for name,m in {'pretrained': encoder, **({'random': reinitialized(encoder, seed)} if baseline else {})}.items():
-        gallery,queries = (_index(m, *o, protocol, p, path and Path(path)/f'{name}-{k}', **kwargs) for k,o in parts.items())
-        found[name] = gallery.query(queries, max(ks or p.ks))
-    rows = {name: {f'top{k}': 100*v for k,v in o.top_k(ks or p.ks).items()} for name,o in found.items()}
+    nets,ks = {'pretrained': encoder, **({'random': reinitialized(encoder, seed)} if baseline else {})},ks or p.ks
+    for name,m in nets.items():
+        folders = {k: path and Path(path)/f'{name}-{k}' for k in parts}
+        gallery,queries = (_index(m, *o, protocol, p, folders[k], **kwargs) for k,o in parts.items())
+        found[name] = gallery.query(queries, max(ks))
+    rows = {name: {f'top{k}': 100*v for k,v in o.top_k(ks).items()} for name,o in found.items()}
     return pd.DataFrame(rows).T.rename_axis('encoder'),found

@@ -53,8 +53,8 @@ def load_encoder(
     with safe_open(fname, 'pt') as f: state = {k: f.get_tensor(k) for k in f.keys()}
     own = encoder.state_dict()
     if diff:=[k for k in sorted({*own,*state}) if k not in own or k not in state or own[k].shape!=state[k].shape]:
-        raise ValueError(f'{fname} holds {card["arch"]} of width {card["width"]}, which differs in {len(diff)} tensors, '
-                         f'the first is {diff[0]}')
+        raise ValueError(f'{fname} holds {card["arch"]} of width {card["width"]}, '
+                         f'which differs in {len(diff)} tensors, the first is {diff[0]}')
     encoder.load_state_dict(state)
     encoder.card = card
     return encoder.eval()
@@ -77,7 +77,8 @@ class SaveBestEncoder(TrackerCallback):
 _up = {'0':'conv6_rec.conv3d', '1':'up1.up3d', '2':'up1.conv3d.conv3d', '3':'up2.up3d', '4':'up2.conv3d.conv3d',
        '5':'up3.up3d', '6':'up3.conv3d.conv3d', '7':'up4_1', '8':'outc.conv3d'}
 _split = {'0':'spatial_conv', '1':'bn', '3':'temporal_conv'}
-_heads = [(r'^rate\.0\.', 'conv6_cls.conv3d.'), (r'^rate\.3\.', 'fc8.'), (r'^recon\.layers\.(\d)\.', lambda m: f'{_up[m[1]]}.')]
+_heads = [(r'^rate\.0\.', 'conv6_cls.conv3d.'), (r'^rate\.3\.', 'fc8.'),
+          (r'^recon\.layers\.(\d)\.', lambda m: f'{_up[m[1]]}.')]
 _stages = [
     (r'^encoder\.conv([12])\.(\d)\.', r'base_network.conv\1.conv3d.\2.'),
     (r'^encoder\.conv([345])\.(\d)\.(\d)\.', lambda m: f'base_network.conv{m[1]}_{int(m[2])+1}.conv3d.{m[3]}.')]
@@ -134,7 +135,8 @@ def from_authors(
             'r2plus1d' if 'base_network.conv1.spatial_conv.weight' in state else 'r3d')
     model = PRPModel(arch, n_rates=len(state.get('fc8.bias', range(4))))
     _load(model, state, {k: authors_key(k, arch) for k in model.state_dict()}, f'{arch} by the authors')
-    model.encoder.card = EncoderCard(arch=arch, width=1., clip_len=16, frame_size=(128,171), size=112, pixels='RGB in 0..1')
+    clips = dict(clip_len=16, frame_size=(128,171), size=112, pixels='RGB in 0..1')
+    model.encoder.card = EncoderCard(arch=arch, width=1., **clips)
     return model
 
 def to_authors(
@@ -181,9 +183,10 @@ def _find(source, arch):
     if isinstance(source, nn.Module): return deepcopy(getattr(get_model(source), 'encoder', get_model(source)))
     if isinstance(source, dict): return from_authors(source).encoder.eval()
     if str(source) in encoders: return create_encoder(str(source)).eval()
-    if not Path(source).exists(): raise FileNotFoundError(f'{source} is neither a file nor one of {", ".join(encoders)}')
-    if Path(source).suffix=='.safetensors': return load_encoder(source, None if isinstance(arch, str) else deepcopy(arch))
-    return from_authors(source).encoder.eval()
+    if not Path(source).exists():
+        raise FileNotFoundError(f'{source} is neither a file nor one of {", ".join(encoders)}')
+    if Path(source).suffix!='.safetensors': return from_authors(source).encoder.eval()
+    return load_encoder(source, None if isinstance(arch, str) else deepcopy(arch))
 
 # %% ../nbs/24_weights.ipynb #5bcb2ae3
 def get_encoder(
@@ -195,7 +198,8 @@ def get_encoder(
     if arch is None: return encoder
     with torch.device('meta'): expected = create_encoder(arch).state_dict()
     if diff:=set(expected)^set(encoder.state_dict()):
-        raise ValueError(f'the encoder is no {arch}: {len(diff)} tensors are in one of them only, the first is {min(diff)}')
+        raise ValueError(f'the encoder is no {arch}: {len(diff)} tensors are in one of them only, '
+                         f'the first is {min(diff)}')
     return encoder
 
 def encoder_and_card(

@@ -26,8 +26,8 @@ def undocumented(o):
     if inspect.isclass(o) and '__init__' not in vars(o): return []
     f = o.__init__ if inspect.isclass(o) and not dataclasses.is_dataclass(o) else o
     named = [k for k,v in inspect.signature(f).parameters.items() if k!='self' and v.kind not in (v.VAR_POSITIONAL, v.VAR_KEYWORD)]
-    docs = [docments(c, full=True) for c in (f.__mro__[:-1] if dataclasses.is_dataclass(o) and inspect.isclass(f) else [f])]
-    return [k for k in named if not any(k in d and d[k].docment for d in docs)]
+    docs = [docments(o, full=True) for o in ([c for c in f.__mro__ if dataclasses.is_dataclass(c)] if inspect.isclass(f) else [f])]
+    return [k for k in named if not any(o[k].docment for o in docs if k in o)]
 
 def none(gaps):
     "There are no `gaps`, {name: what is missing}"

@@ -99,7 +99,7 @@ def test_it_learns_and_says_so(learn):
     with learn.no_bar(), learn.no_logging(): learn.fit(30, .05)
     interp = VideoInterpretation.from_learner(learn)
     assert interp.accuracy==1 and recognition_accuracy(learn, df=learn.dls.test_df.iloc[:1])==1
-    assert interp.per_class().accuracy.tolist()==[1,1] and interp.per_class().mistaken_for.tolist()==['','']
+    assert interp.per_class().accuracy.tolist()==[1,1] and interp.per_class().confused_with.tolist()==['','']
     interp.df.loc[0,'label'] = 'bright'
     wrong = VideoInterpretation.from_learner(learn, df=interp.df)
     assert wrong.accuracy==.75 and wrong.most_confused()==[('bright','dark',1)] and wrong.top_losses(1)[1].item()==0
