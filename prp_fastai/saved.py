@@ -21,10 +21,8 @@ from .learner import *
 from .card import *
 from .weights import *
 from .recognition import *
-from safetensors import safe_open
-from safetensors.torch import save_file
 from importlib.metadata import metadata,version
-import json,shutil,tempfile
+import shutil,tempfile
 
 # %% ../nbs/35_saved.ipynb #fe29c741
 def arch_of(
@@ -75,17 +73,6 @@ def model_card(
     return EncoderCard({**known, **own, **_clips_of(learn.dls), 'version':version('prp_fastai')})
 
 # %% ../nbs/35_saved.ipynb #f586e05e
-def _write(state, card, fname):
-    "Write tensors and card beside `fname`, then in its place; the umask says who may read it"
-    tmp = fname.with_name(f'{fname.name}.tmp')
-    tmp.unlink(missing_ok=True)
-    tmp.touch()
-    mode = tmp.stat().st_mode
-    state = {k: v.detach().cpu().contiguous() for k,v in state.items()}
-    save_file(state, tmp, metadata=dict(prp_fastai=json.dumps(card)))
-    tmp.chmod(mode)
-    return tmp.replace(fname)
-
 def save_model(
     model, # `Learner` of `video_learner` or `prp_learner`; or an encoder
     fname, # File to write, by convention `.safetensors`
@@ -93,13 +80,13 @@ def save_model(
 )->Path: # `fname`
     "Write weights and card in one file. Raises `ValueError` if what predicting takes is not known"
     if rank_distrib(): return Path(fname)
-    if isinstance(model, Learner): return _write(get_model(model.model).state_dict(), model_card(model), Path(fname))
+    if isinstance(model, Learner): return save_tensors(get_model(model.model), model_card(model), fname)
     if isinstance(model, (PRPModel,VideoClassifier)):
         raise ValueError('give the learner: it knows the clips and the classes')
     card = {**arch_of(model), **card_of(model), **(card or {}), 'kind':'encoder', 'version':version('prp_fastai')}
     if missing:=[o for o in ('clip_len','frame_size','size','pixels') if o not in card]:
         raise ValueError(f'the card of the encoder lacks {", ".join(missing)}')
-    return _write(model.state_dict(), card, Path(fname))
+    return save_tensors(model, card, fname)
 
 # %% ../nbs/35_saved.ipynb #b4722feb
 class _Blank:
@@ -154,18 +141,10 @@ def load_model(
     if kind=='encoder': res = encoder = load_encoder(fname, arch).to(device)
     else:
         res = _learners[kind](card, create_encoder(arch or card['arch'], card.get('width', 1.)), device)
-        _fill(res.model, fname, card)
+        load_tensors(res.model, fname)
         encoder = res.model.to(device).eval().encoder
     encoder.card = EncoderCard({k:v for k,v in card.items() if k not in ('kind','classes','multi','thresh')})
     return res
-
-def _fill(model, fname, card):
-    "Load the tensors of `fname`. Raises `ValueError` if they are another network's"
-    with safe_open(fname, 'pt') as f: state = {k: f.get_tensor(k) for k in f.keys()}
-    own = model.state_dict()
-    if diff:=[k for k in sorted({*own,*state}) if k not in own or k not in state or own[k].shape!=state[k].shape]:
-        raise ValueError(f"{fname} holds {card['arch']}, which differs in {len(diff)} tensors, the first is {diff[0]}")
-    model.load_state_dict(state)
 
 # %% ../nbs/35_saved.ipynb #5aab39a8
 def _hub():
