@@ -15,6 +15,7 @@ class NonFinite(FloatingPointError): "`nan` or an infinity in training; the mess
 class NonFiniteLoss(NonFinite): "The loss is `nan` or infinite; the message names the videos"
 class NonFiniteGradient(NonFinite): "A gradient is `nan` or infinite; the message names the weights"
 
+# %% ../nbs/22_callback.ipynb #83f519ca
 class StopAtNonFinite(Callback):
     "Raise `NonFiniteLoss` or `NonFiniteGradient` before the weights change"
     order = -9

@@ -63,7 +63,8 @@ def _attention_rows(R, s, clip_len, recon_rate, size):
     pooled = f'{clip_len-1} differences and windows of {k}×{k} pixels, {stride} apart'
     return {
         f'R: {s*clip_len} raw frames under a clip at rate {s}': (R, {}),
-        '1. D: squared difference of neighbours, its root drawn': (D.sqrt(), dict(vmin=0, vmax=np.quantile(D.sqrt(), .99))),
+        '1. D: squared difference of neighbours, its root drawn':
+            (D.sqrt(), dict(vmin=0, vmax=np.quantile(D.sqrt(), .99))),
         f'2. P(D): means of {pooled}': (P[0], dict(vmin=P.min(), vmax=P.max())),
         '3. A(P(D)): spread to 0.8 .. 2': (A[0], weights),
         f'4. M: upsampled to the {recon_rate*clip_len} frames of the target':

@@ -11,6 +11,7 @@ __all__ = ['frame_difference', 'pool_window', 'pooled_difference', 'activate', '
 # %% ../nbs/04_motion.ipynb #ab1e9ea7
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import Tensor
 
 # %% ../nbs/04_motion.ipynb #44174533
@@ -130,18 +131,6 @@ class MotionAttention:
         self.attn,self.diff,self.norm,self.eps = attn,diff,norm,eps
         self.per_channel,self.time_interp = per_channel,time_interp
 
-    def pool(self,
-        R:Tensor, # Raw frames (c,s*l,h,w), `uint8` in 0..255 or float in 0..1
-        l:int=16, # Frames in a clip
-    )->Tensor: # (1,s,h',w'), or (c,s,h',w') if `per_channel`
-        "Pooled differences of one item"
-        if self.diff=='adjacent' and not self.per_channel: return pooled_difference(R, l)
-        return block_difference(R, l, 4 if self.diff=='sparse4' else l, self.per_channel)
-
-    def weigh(self, P, size):
-        if self.attn=='gauss': return gauss_attention(P, size)
-        return upsample(activate(P, norm=self.norm, eps=self.eps), size, self.time_interp)
-
     def __call__(self,
         P:Tensor, # Pooled differences of a batch, (n,c,S,h',w')
         s:Tensor, # (n,) sampling interval of each clip
@@ -150,3 +139,18 @@ class MotionAttention:
         "Motion attention of a batch"
         if self.attn is None: return P.new_ones((len(P), 1, *size))
         return motion_attention(P, s, size, self.weigh)
+
+# %% ../nbs/04_motion.ipynb #596f9e5c
+@patch
+def pool(self:MotionAttention,
+    R:Tensor, # Raw frames (c,s*l,h,w), `uint8` in 0..255 or float in 0..1
+    l:int=16, # Frames in a clip
+)->Tensor: # (1,s,h',w'), or (c,s,h',w') if `per_channel`
+    "Pooled differences of one item"
+    if self.diff=='adjacent' and not self.per_channel: return pooled_difference(R, l)
+    return block_difference(R, l, 4 if self.diff=='sparse4' else l, self.per_channel)
+
+@patch
+def weigh(self:MotionAttention, P, size):
+    if self.attn=='gauss': return gauss_attention(P, size)
+    return upsample(activate(P, norm=self.norm, eps=self.eps), size, self.time_interp)

@@ -159,7 +159,8 @@ class VideoInterpretation(ClassificationInterpretation):
     def confusion_matrix(self): return confusion_matrix(self.targs, self.decoded, labels=range(len(self.vocab)))
     def print_classification_report(self):
         names = [str(o) for o in self.vocab]
-        print(classification_report(self.targs, self.decoded, labels=range(len(names)), target_names=names, zero_division=0))
+        print(classification_report(self.targs, self.decoded, labels=range(len(names)), target_names=names,
+                                    zero_division=0))
 
     def __getitem__(self, idxs):
         idxs = idxs.tolist() if isinstance(idxs, Tensor) else L(idxs)
@@ -196,7 +197,7 @@ def recognition_accuracy(
 
 # %% ../nbs/30_recognition.ipynb #3814a7aa
 @patch
-def per_class(self:VideoInterpretation)->pd.DataFrame: # One row per class with test videos: videos, accuracy, confused_with
+def per_class(self:VideoInterpretation)->pd.DataFrame: # One row per class: videos, accuracy, confused_with
     "Accuracy of each class, lowest first, and the class it is most often confused with"
     cm = self.confusion_matrix()
     wrong,n = cm-np.diag(np.diag(cm)),cm.sum(1)
@@ -244,7 +245,7 @@ def split_table(
     accuracies:dict, # Number of the split -> accuracy
     dfs:dict, # Number of the split -> its videos (see `read_ucf101`)
     pretrained:int=1, # Split whose training list the encoder was pretrained on
-)->pd.DataFrame: # One row per split and one for the mean: `accuracy`, test `videos`, share of them `seen` in pretraining
+)->pd.DataFrame: # One row per split, and the mean: `accuracy`, test `videos`, share of them `seen` before
     "Accuracy on each split and the mean; says which test videos pretraining has seen"
     def names(o): return set(o.path.map(lambda p: Path(p).name))
     train = names(dfs[pretrained][~dfs[pretrained].is_test]) if pretrained in dfs else set()
@@ -253,6 +254,6 @@ def split_table(
     res = pd.DataFrame({f'split {k}': row(k, a) for k,a in accuracies.items()}).T
     if len(res)>1: res.loc['mean'] = res.mean()
     if len(seen:=[k for k in res.index[:len(accuracies)] if res.seen[k]>0]):
-        print(f'{", ".join(seen)}: test videos are in the training list of split {pretrained}. An encoder pretrained on it '
-              f'has seen them, without labels: report split {pretrained} apart from the mean')
+        print(f'{", ".join(seen)}: test videos are in the training list of split {pretrained}. An encoder pretrained '
+              f'on it has seen them, without labels: report split {pretrained} apart from the mean')
     return res.astype(dict(videos=int))

@@ -270,7 +270,8 @@ def _features_of(self:VideoIndex, query):
     is_path,ndim = (lambda o: isinstance(o, (str,Path))),getattr(query, 'ndim', 0)
     if is_path(query) or (is_listy(query) and all(map(is_path, query))):
         files = L(query).map(Path)
-        return video_features(self._encoder(), files, self.protocol, bs=1, num_workers=0, device=self._device())[0],files
+        features,_ = video_features(self._encoder(), files, self.protocol, bs=1, num_workers=0, device=self._device())
+        return features,files
     if ndim in (4,5):
         clips = list(query if ndim==5 else query[None])
         x = torch.stack(clips).as_subclass(Tensor).to(self._device())
@@ -344,9 +345,11 @@ def recall(self:SearchResults,
     def row(c):
         of = labels==c
         wrong = Counter(self.index.labels[self.idxs[of,:k]][~hits[of]].tolist()).most_common(1)
-        return dict(queries=int(of.sum()), recall=float(hits[of].any(1).mean()), confused_with=wrong[0][0] if wrong else '')
+        right = float(hits[of].any(1).mean())
+        return dict(queries=int(of.sum()), recall=right, confused_with=wrong[0][0] if wrong else '')
     classes = sorted(set(labels))
-    return pd.DataFrame([row(c) for c in classes], index=pd.Index(classes, name='class')).sort_values('recall', kind='stable')
+    res = pd.DataFrame([row(c) for c in classes], index=pd.Index(classes, name='class'))
+    return res.sort_values('recall', kind='stable')
 
 # %% ../nbs/31_retrieval.ipynb #0c332dd6
 @patch

@@ -162,6 +162,7 @@ def _table(d):
     cells = {k: ', '.join(map(str, v)) if is_listy(v) else v for k,v in d.items()}
     return '\n'.join(['| | |', '|---|---|', *(f'| {k} | {v} |' for k,v in cells.items())])
 
+# %% ../nbs/35_saved.ipynb #f6e7461c
 def _sections(card, repo_id):
     "Title and text of each part of a model's page"
     kind,(h,w) = card.get('kind', 'encoder'),card['frame_size']

@@ -38,6 +38,7 @@ class SharedBatches:
         self.taken[at] = True
         return _Sent(self.id, at, self.parts[at] if new else None, shapes, [type(o[0]) for o in columns], rest)
 
+# %% ../nbs/05a_share.ipynb #3e8c871f
 def _views(part, shapes):
     "Tensors of `shapes`, one after another in a buffer"
     ends = itertools.accumulate(map(math.prod, shapes))

@@ -4,7 +4,6 @@ import pytest,torch
 from safetensors.torch import load_file,save_file
 from torchvision.transforms import v2
 from prp_fastai.all import *
-from prp_fastai import saved as module
 
 @pytest.fixture(scope='module')
 def table(video_folder): return pd.DataFrame([(o, 'ab'[i%2]) for i,o in enumerate(sorted(get_video_files(video_folder)))], columns=['path','label'])
@@ -167,7 +166,7 @@ def test_a_write_that_breaks_off_leaves_the_file_before(table, tmp_path, monkeyp
     def broken(state, fname, metadata):
         Path(fname).write_bytes(b'half')
         raise OSError('no space left')
-    monkeypatch.setattr(module, 'save_file', broken)
+    monkeypatch.setattr('prp_fastai.weights.save_file', broken)
     with pytest.raises(OSError): save_model(learn, tmp_path/'m.safetensors')
     assert (tmp_path/'m.safetensors').read_bytes()==before
 

@@ -126,6 +126,7 @@ def _torchvision(name):
 
 encoders = dict(c3d=c3d, r3d=r3d, r2plus1d=r2plus1d, **{o:_torchvision(o) for o in ('r3d_18','mc3_18','r2plus1d_18')})
 
+# %% ../../nbs/10_models.encoders.ipynb #0603d37a
 def create_encoder(
     arch, # Name in `encoders`, function of `width`, or module
     width:float=1., # Factor on the channels of every layer; not used if `arch` is a module
@@ -138,6 +139,7 @@ def create_encoder(
         arch = encoders[arch]
     return arch(width=width)
 
+# %% ../../nbs/10_models.encoders.ipynb #164c89d5
 @torch.no_grad()
 def num_features(
     encoder:nn.Module, # (n,3,t,h,w) -> (n,c,t',h',w')
