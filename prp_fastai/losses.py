@@ -11,7 +11,6 @@ __all__ = ['m_mse', 'PRPLoss']
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from fastcore.basics import patch
 
 # %% ../nbs/20_losses.ipynb #d7b69886
 class _WeightedError(torch.autograd.Function):
@@ -37,8 +36,22 @@ def m_mse(
     "Motion-weighted mean squared error of each clip, $\\mathcal{L}_g$ (equation 2)"
     return _WeightedError.apply(Y, G, M)
 
+# %% ../nbs/20_losses.ipynb #d6d6bc18
+class _Outputs:
+    def _each(self, pred, **fs):
+        if not isinstance(pred, tuple): return fs[self.heads[0]](pred)
+        return tuple(fs[h](o) for h,o in zip(self.heads, pred))
+
+    def activation(self, pred):
+        "Rate probabilities, and the unchanged reconstruction"
+        return self._each(pred, rate=lambda o: o.softmax(-1), recon=lambda o: o)
+
+    def decodes(self, pred):
+        "Most likely rates, and the reconstruction in 0..1"
+        return self._each(pred, rate=lambda o: o.argmax(-1), recon=lambda o: o.clamp(0, 1))
+
 # %% ../nbs/20_losses.ipynb #18e5cd81
-class PRPLoss:
+class PRPLoss(_Outputs):
     "Loss of a `PRPModel`, $\\lambda_d\\mathcal{L}_d+\\lambda_g\\mathcal{L}_g$ (equation 4)"
     def __init__(self,
         heads:tuple=('rate','recon'), # Heads of the model
@@ -62,19 +75,3 @@ class PRPLoss:
             loss_g = m_mse(out['recon'], G, M)
             self.parts['loss_g'],loss = loss_g.detach(),loss + self.lambda_g*loss_g
         return loss.mean() if self.reduction=='mean' else loss
-
-# %% ../nbs/20_losses.ipynb #d6d6bc18
-@patch
-def _each(self:PRPLoss, pred, **fs):
-    if not isinstance(pred, tuple): return fs[self.heads[0]](pred)
-    return tuple(fs[h](o) for h,o in zip(self.heads, pred))
-
-@patch
-def activation(self:PRPLoss, pred):
-    "Rate probabilities, and the unchanged reconstruction"
-    return self._each(pred, rate=lambda o: o.softmax(-1), recon=lambda o: o)
-
-@patch
-def decodes(self:PRPLoss, pred):
-    "Most likely rates, and the reconstruction in 0..1"
-    return self._each(pred, rate=lambda o: o.argmax(-1), recon=lambda o: o.clamp(0, 1))

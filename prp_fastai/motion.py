@@ -9,9 +9,9 @@ __all__ = ['frame_difference', 'pool_window', 'pooled_difference', 'activate', '
            'gauss_attention', 'MotionAttention']
 
 # %% ../nbs/04_motion.ipynb #ab1e9ea7
+from functools import partial
 import torch
 import torch.nn.functional as F
-from fastcore.basics import patch
 from torch import Tensor
 
 # %% ../nbs/04_motion.ipynb #44174533
@@ -114,6 +114,18 @@ def gauss_attention(
     g = (high-low)*(g-lo)/(hi-lo)+low
     return F.interpolate(g[:,None], size=tuple(size)).expand(-1, c, -1, -1, -1)
 
+# %% ../nbs/04_motion.ipynb #df0763a8
+_options = dict(attn=('dpau','gauss',None), diff=('adjacent','sparse4'), norm=('clip','block'),
+                time_interp=('trilinear','blockwise'))
+
+def _check(**chosen):
+    for k,v in chosen.items():
+        if v not in _options[k]: raise ValueError(f'{k} must be one of {_options[k]}, got {v!r}')
+
+def _weigh(o, P, size):
+    if o.attn=='gauss': return gauss_attention(P, size)
+    return upsample(activate(P, norm=o.norm, eps=o.eps), size, o.time_interp)
+
 # %% ../nbs/04_motion.ipynb #850e6d0f
 class MotionAttention:
     "Turns frames into pixel weights. Raises `ValueError` for an unknown option"
@@ -125,32 +137,16 @@ class MotionAttention:
         time_interp:str='trilinear', # Upsampling in time: 'trilinear', or 'blockwise' in steps
         eps:float=0., # Added to numerator and denominator of the activation
     ):
-        for k,v,ok in (('attn',attn,('dpau','gauss',None)), ('diff',diff,('adjacent','sparse4')),
-                       ('norm',norm,('clip','block')), ('time_interp',time_interp,('trilinear','blockwise'))):
-            if v not in ok: raise ValueError(f'{k} must be one of {ok}, got {v!r}')
+        _check(attn=attn, diff=diff, norm=norm, time_interp=time_interp)
         self.attn,self.diff,self.norm,self.eps = attn,diff,norm,eps
         self.per_channel,self.time_interp = per_channel,time_interp
 
-    def __call__(self,
-        P:Tensor, # Pooled differences of a batch, (n,c,S,h',w')
-        s:Tensor, # (n,) sampling interval of each clip
-        size:tuple, # (frames, height, width) of the target
-    )->Tensor: # M: (n,c,*size) in [0.8,2]
-        "Motion attention of a batch"
+    def pool(self, R:Tensor, l:int=16)->Tensor:
+        "Maps (1 or c,s,h',w') of one item's frames `R` (c,s*l,h,w)"
+        if self.diff=='adjacent' and not self.per_channel: return pooled_difference(R, l)
+        return block_difference(R, l, 4 if self.diff=='sparse4' else l, self.per_channel)
+
+    def __call__(self, P:Tensor, s:Tensor, size:tuple)->Tensor:
+        "Weights (n,1 or c,*size) of maps `P` (n,1 or c,S,h',w') at rates `s` (n,)"
         if self.attn is None: return P.new_ones((len(P), 1, *size))
-        return motion_attention(P, s, size, self.weigh)
-
-# %% ../nbs/04_motion.ipynb #596f9e5c
-@patch
-def pool(self:MotionAttention,
-    R:Tensor, # Raw frames (c,s*l,h,w), `uint8` in 0..255 or float in 0..1
-    l:int=16, # Frames in a clip
-)->Tensor: # (1,s,h',w'), or (c,s,h',w') if `per_channel`
-    "Pooled differences of one item"
-    if self.diff=='adjacent' and not self.per_channel: return pooled_difference(R, l)
-    return block_difference(R, l, 4 if self.diff=='sparse4' else l, self.per_channel)
-
-@patch
-def weigh(self:MotionAttention, P, size):
-    if self.attn=='gauss': return gauss_attention(P, size)
-    return upsample(activate(P, norm=self.norm, eps=self.eps), size, self.time_interp)
+        return motion_attention(P, s, size, partial(_weigh, self))

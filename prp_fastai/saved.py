@@ -129,7 +129,7 @@ _learners = dict(classifier=_classifier, prp=_prp)
 
 # %% ../nbs/35_saved.ipynb #5887bef3
 def load_model(
-    fname, # File of `save_model` or `save_encoder`
+    fname, # File of `save_model` or `save_encoder`, or a packaged model
     arch=None, # Module or function to load into, if the file's own is not in `encoders`
     device=None, # Where it computes (default: fastai's choice)
 ): # A `Learner` for a classifier or a PRP model; a module in evaluation mode, with its `card`, for an encoder
@@ -143,7 +143,7 @@ def load_model(
         res = _learners[kind](card, create_encoder(arch or card['arch'], card.get('width', 1.)), device)
         load_tensors(res.model, fname)
         encoder = res.model.to(device).eval().encoder
-    encoder.card = EncoderCard({k:v for k,v in card.items() if k not in ('kind','classes','multi','thresh')})
+    encoder.card = headless(card)
     return res
 
 # %% ../nbs/35_saved.ipynb #5aab39a8
