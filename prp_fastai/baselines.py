@@ -10,7 +10,7 @@ __all__ = ['altered', 'recon_baselines', 'what_failed', 'clip_cues', 'cue_accura
 # %% ../nbs/25_baselines.ipynb #539be28a
 from fastai.vision.all import *
 from .core import *
-from .core import _progress
+from .core import progress
 from .read import *
 from .transforms import *
 from .block import *
@@ -92,7 +92,7 @@ def _cues_of(rated, files, n, draws):
     native.reader,native.read_size,native.crop,native.yuv = VideoReader,None,None,False
     files = L(files)[np.linspace(0, len(files)-1, min(n, len(files))).astype(int)]
     rows,ks,clips = [],[],[*itertools.product(range(draws), files)][:n]
-    for native.seed,o in _progress(clips, len(clips)):
+    for native.seed,o in progress(clips, len(clips)):
         span,k = native((Path(o),), split_idx=1)
         rows.append(clip_cues(span[:,::rated.rates[k]]))
         ks.append(int(k))
@@ -143,7 +143,7 @@ def altered_accuracies(
     modes,seed = [(m,m.training) for m in model.modules()],rated.seed
     model.eval()
     try:
-        for rated.seed in _progress(range(draws), draws):
+        for rated.seed in progress(range(draws), draws):
             for x,k,*_ in learn.dls.valid:
                 for name,f in altered.items(): said[name].append(both(f(x.as_subclass(Tensor)), k))
     finally:

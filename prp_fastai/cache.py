@@ -10,12 +10,12 @@ __all__ = ['cache_file', 'cache_video', 'CachedVideo', 'cache_videos', 'OpenVide
 # %% ../nbs/03b_cache.ipynb #52ce2a6d
 from fastai.data.all import *
 from .core import *
-from .core import _progress
+from .core import progress
 from .read import *
-from .read import _errors_of,_window,_within
+from .read import video_errors,crop_window,frame_numbers
 from .external import *
 from .manifest import *
-from .manifest import _in_processes,_stamp
+from .manifest import in_processes,file_stamp
 from glob import escape as glob_escape
 import hashlib,warnings
 
@@ -32,7 +32,7 @@ def cache_file(
     yuv:bool=False, # Are they in YUV 4:2:0?
 )->Path: # `.npy`, which holds `uint8` (3,t,height,width), or (t,) of `yuv_dtype`
     "File of a video's frames in the cache, whether or not it exists"
-    stamp = _stamp(path)
+    stamp = file_stamp(path)
     parts = stamp['path'],f'{stamp["bytes"]} {stamp["mtime"]}'
     where,when = (hashlib.sha1(os.fsencode(o)).hexdigest()[:10] for o in parts)
     return _shelf(folder, size, yuv)/f'{Path(path).stem}-{where}-{when}.npy'
@@ -68,7 +68,7 @@ class CachedVideo:
         fname, # Its file in the cache
     ):
         self.path = Path(path)
-        with _errors_of(fname): self.video = np.load(fname, mmap_mode='c')
+        with video_errors(fname): self.video = np.load(fname, mmap_mode='c')
         self.yuv = self.video.ndim==1
         self.size = (self.video['luma'] if self.yuv else self.video).shape[-2:]
 
@@ -83,7 +83,7 @@ class CachedVideo:
                              f'and read it with yuv={yuv}')
         if size and tuple(size)!=self.size:
             raise ValueError(f'{self.path} is cached at {self.size}, not at {tuple(size)}')
-        at = _within(idxs, self)
+        at = frame_numbers(idxs, self)
         at = slice(at[0], at[-1]+1) if at==list(range(at[0], at[-1]+1)) else at
         return self.video[at] if yuv else self.video[:,at]
 
@@ -95,7 +95,7 @@ def frames(self:CachedVideo,
     window:tuple=None, # (top, left, height, width) of the crop (default: whole frames)
 )->TensorVideo: # `uint8` (3,len(idxs),height,width), RGB
     "Frames `idxs` in RGB. Raises `IndexError`, or `ValueError` for another size or kind"
-    return TensorVideo(_window(torch.from_numpy(self._frames(idxs, size, False)), window), fn=str(self.path))
+    return TensorVideo(crop_window(torch.from_numpy(self._frames(idxs, size, False)), window), fn=str(self.path))
 
 @patch
 def planes(self:CachedVideo,
@@ -105,7 +105,7 @@ def planes(self:CachedVideo,
 )->tuple: # Luma, a `TensorVideo` (1,len(idxs),h,w), and chroma, a `TensorChroma` (2,len(idxs),h/2,w/2)
     "Frames `idxs` in YUV 4:2:0. Raises `IndexError`, or `ValueError` for another size or kind"
     luma,chroma = yuv_planes(self._frames(idxs, size, True), fn=str(self.path))
-    return _window(luma, window),_window(chroma, window, 2)
+    return crop_window(luma, window),crop_window(chroma, window, 2)
 
 # %% ../nbs/03b_cache.ipynb #c23bc2d2
 def _try_cache(args):
@@ -129,7 +129,7 @@ def cache_videos(
     for o in _shelf(folder, size, yuv).glob('*.tmp'): o.unlink()
     todo = [o for o,place in places.items() if not place.exists()]
     jobs = [(o, folder, size, known_of(row), yuv) for o,row in df.set_index('path').loc[todo].iterrows()]
-    for done,path in _progress(zip(_in_processes(_try_cache, jobs, n_workers, timeout), todo), len(todo)):
+    for done,path in progress(zip(in_processes(_try_cache, jobs, n_workers, timeout), todo), len(todo)):
         if done is not True: warnings.warn(f'{printable(path)} is not cached: {done}')
     return df.assign(cached=[str(places[o]) if o in places and places[o].exists() else '' for o in df.path])
 
@@ -150,10 +150,8 @@ class OpenVideo:
         rows = () if manifest is None else manifest.itertuples()
         self.known = {o.path: (known_of(o), o.fps, o.duration) for o in rows}
 
-    def cached(self,
-        path, # Video
-    )->Path: # None if the cache does not have it
-        "File of a video in the cache"
+    def cached(self, path)->Path:
+        "File of the video `path` in the cache, None if it has none"
         if self.cache is not None and (fname:=cache_file(path, self.cache, self.size, self.yuv)).exists(): return fname
 
     def __call__(self, path):

@@ -13,7 +13,7 @@ from fastai.vision.all import *
 from fastai.distributed import rank0_first
 from fastcore.script import *
 from .core import *
-from .core import _progress
+from .core import progress
 from .read import *
 from .external import *
 from .manifest import *
@@ -586,7 +586,7 @@ def prp_figures(
     encoders = {k: m.to(default_device()) for k,m in {'random': reinitialized(net, seed), **others, 'this encoder': net}.items()}
     out.mkdir(parents=True, exist_ok=True)
     save,drawn = _Save(out),files[np.linspace(0, len(files)-1, min(shown, len(files))).round().astype(int).tolist()]
-    clips = torch.stack([center_clip(o, size, 1, clip_len).as_subclass(Tensor) for o in _progress(files)])
+    clips = torch.stack([center_clip(o, size, 1, clip_len).as_subclass(Tensor) for o in progress(files)])
     fitting = feasible_rates(probe(drawn[0]).n_frames, rates, clip_len)
     s = max([o for o in fitting if o<=4], default=fitting[0])
     sections = [('One moment at several rates','All rows have as many frames; the higher the rate, the longer the span (figure 1).',save('rates', plot_rates(drawn[0], rates, clip_len))),

@@ -87,5 +87,3 @@ def progress(
 ): # A generator of the same items
     "Progress bar over `gen`, in notebooks and terminals"
     return progress_bar(gen, total=total, leave=False, display=IN_NOTEBOOK or sys.stdout.isatty())
-
-_progress = progress

@@ -15,7 +15,7 @@ from fastai.distributed import *
 from accelerate import Accelerator
 from torch.distributed.nn.functional import all_reduce
 from .block import *
-from .resume import _of_each
+from .resume import from_all
 
 # %% ../nbs/23a_distributed.ipynb #2dc1f877
 def dealt_batches(
@@ -115,8 +115,8 @@ def sync_batchnorm(
 def _sum_metric(met):
     "Combine a metric over all processes. Raises `TypeError` if its kind is unknown"
     def joined(lists): return [*itertools.chain.from_iterable(lists)]
-    if isinstance(met, (AvgMetric,AvgLoss)): met.total,met.count = map(sum, zip(*_of_each((met.total, met.count))))
-    elif isinstance(met, AccumMetric): met.preds,met.targs = map(joined, zip(*_of_each((met.preds, met.targs))))
+    if isinstance(met, (AvgMetric,AvgLoss)): met.total,met.count = map(sum, zip(*from_all((met.total, met.count))))
+    elif isinstance(met, AccumMetric): met.preds,met.targs = map(joined, zip(*from_all((met.preds, met.targs))))
     elif not isinstance(met, ValueMetric):
         raise TypeError(f'the metric {met.name} cannot be combined from several processes; '
                         'write it as a function, for AvgMetric or AccumMetric')
@@ -158,7 +158,7 @@ def after_validate(self:SharedTrainer):
     self.recorder._valid_mets.map(_sum_metric)
     for cb in self.learn._grab_cbs(GatherPredsCallback):
         for k in sorted(vars(cb).keys() & {'inputs','preds','targets','losses'}):
-            setattr(cb, k, to_concat([o for o in _of_each(getattr(cb, k)) if o is not None and len(o)]))
+            setattr(cb, k, to_concat([o for o in from_all(getattr(cb, k)) if o is not None and len(o)]))
 
 # %% ../nbs/23a_distributed.ipynb #75c9e981
 @patch

@@ -259,6 +259,22 @@ def _splits(df, col, c, yes, where):
             raise ValueError(f'{where(i)}: {o!r} in column {c} is none of {flags}')
     return [split_of(o, yes) for o in col(c)]
 
+# %% ../nbs/02_external.ipynb #5e7b4ffc
+def _paths(df, names, find, where):
+    res = []
+    for i,o in zip(df.index, names):
+        if pd.isna(o) or not str(o).strip(): raise ValueError(f'{where(i)} has no path')
+        try: res.append(find(str(o).strip() if 'fname' in df.attrs else str(o)))
+        except ValueError as e: raise ValueError(f'{where(i)}: {e}') from None
+    return res
+
+def _hold_out(split, more, where):
+    "`split` with the rows that `more` holds out. Raises `ValueError` if both do, for different parts"
+    more = pd.Series(more, split.index)
+    for i in split.index[(more!='train') & (split!='train') & (more!=split)]:
+        raise ValueError(f'{where(i)} is to validate on and to test on')
+    return more.where(more!='train', split)
+
 # %% ../nbs/02_external.ipynb #a7151b71
 def video_rows(
     df:pd.DataFrame, # One row per video
@@ -277,20 +293,12 @@ def video_rows(
             table = df.attrs.get('fname', 'the table')
             raise ValueError(f'{table} has no column {c!r}, it has {", ".join(map(str, df))}')
         return (df[c] if c in df else df.iloc[:,c]).tolist()
-    names,find,paths = col(fn_col) if len(df) else [],_Find(path),[]
-    for i,o in zip(df.index, names):
-        if pd.isna(o) or not str(o).strip(): raise ValueError(f'{where(i)} has no path')
-        try: paths.append(find(str(o).strip() if 'fname' in df.attrs else str(o)))
-        except ValueError as e: raise ValueError(f'{where(i)}: {e}') from None
+    paths = _paths(df, col(fn_col) if len(df) else [], _Find(path), where)
     res = pd.DataFrame(dict(path=pd.Series(paths, df.index, dtype=object), split='train'))
     if label_col is not None:
         res['label'] = pd.Series(_labels(col(label_col), label_delim, 'fname' in df.attrs), df.index, dtype=object)
-    for c,yes in ((valid_col,'valid'), (test_col,'test')):
-        if c is None: continue
-        said = pd.Series(_splits(df, col, c, yes, where), df.index)
-        for i in df.index[(said!='train') & (res.split!='train') & (said!=res.split)]:
-            raise ValueError(f'{where(i)} is to validate on and to test on')
-        res['split'] = said.where(said!='train', res.split)
+    for c,part in ((valid_col,'valid'), (test_col,'test')):
+        if c is not None: res['split'] = _hold_out(res.split, _splits(df, col, c, part, where), where)
     res['group'] = [video_group(o) for o in paths] if group_col is None else col(group_col)
     return _once(res, where)
 
@@ -325,6 +333,17 @@ def _columns_of(df):
     if 2 in df and all(o.lower() in split_names for o in df[2]): cols['valid'] = 2
     return cols
 
+# %% ../nbs/02_external.ipynb #a5c3c320
+def _missing(rows, path, allow):
+    "Rows of `path` whose videos are not there. Raises `FileNotFoundError` if there are any, unless `allow`"
+    gone = rows.index[[not o.is_file() for o in rows.path]]
+    if len(gone):
+        missing = f'{len(gone)} of {len(rows)} videos are missing'
+        message = f'{path}: {missing}, the first is {rows.path[gone[0]]}, row {gone[0]}'
+        if not allow: raise FileNotFoundError(message)
+        print(printable(message))
+    return gone
+
 # %% ../nbs/02_external.ipynb #dbcbe046
 @delegates(read_table, but=['fname'])
 def list_videos(
@@ -341,20 +360,14 @@ def list_videos(
     if not path.exists():
         raise FileNotFoundError(f"{source}: no such folder or list (the packaged videos are called 'sample')")
     if path.is_dir(): return folder_videos(path, extensions)
-    df = read_table(path, **kwargs)
-    cols = _columns_of(df)
+    cols = _columns_of(df := read_table(path, **kwargs))
     if not labels: cols['label'] = None
     elif cols['label'] is None:
         raise ValueError(f'{source} needs columns path and label, it has {", ".join(map(str, df))}')
     roots = [root] if root else [path.parent, path.parent.parent/'video']
     others = (cols[o] for o in ('label','valid','test','group'))
     rows = video_rows(df, roots, ifnone(cols['path'], 0), *others, label_delim)
-    gone = rows.index[[not o.is_file() for o in rows.path]]
-    if len(gone):
-        missing = f'{len(gone)} of {len(rows)} videos are missing'
-        said = f'{path}: {missing}, the first is {rows.path[gone[0]]}, row {gone[0]}'
-        if not allow_missing: raise FileNotFoundError(said)
-        print(printable(said))
+    gone = _missing(rows, path, allow_missing)
     if (rows.split!='train').any(): say_splits(rows.split, path)
     return rows.drop(gone).reset_index(drop=True)
 

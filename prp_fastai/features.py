@@ -118,6 +118,11 @@ def _run(model, files, rows, skip_bad):
     with eval_mode(model):
         for j,x in progress(_each(files[there], rows, skip_bad), len(there)): yield there[j],x
 
+# %% ../nbs/29_features.ipynb #e1e7d17c
+def _rows(f, clips, n, average):
+    x = torch.cat([f(o).float() for o in clips.flatten(0,1).split(n)]).unflatten(0, clips.shape[:2])
+    return (x.mean(1) if average else x).cpu()
+
 # %% ../nbs/29_features.ipynb #a17df03b
 def each_video(
     model:nn.Module, # Encoder, or network with one; its card says which clips it takes
@@ -141,10 +146,7 @@ def each_video(
     def rows(files):
         dl = clips_loader(files, p.n_clips, p.s, p.clip_len, p.size, bs if p.n_clips else 1, num_workers,
                           device, starts, reader)
-        for clips,_ in dl:
-            x = torch.cat([f(model, o, p).float() for o in clips.flatten(0,1).split(clip_bs or 10*bs)])
-            x = x.unflatten(0, clips.shape[:2])
-            yield from (x.mean(1) if average else x).cpu()
+        for clips,_ in dl: yield from _rows(lambda o: f(model, o, p), clips, clip_bs or 10*bs, average)
     return _run(model.to(ifnone(device, default_device())), files, rows, skip_bad)
 
 # %% ../nbs/29_features.ipynb #fc23b1cc

@@ -10,7 +10,7 @@ __all__ = ['scan_video', 'read_manifest', 'scan_videos', 'n_frames_at', 'say_rat
 
 # %% ../nbs/03a_manifest.ipynb #1486528e
 from fastai.data.all import *
-from .core import _progress
+from .core import progress
 from .read import *
 from .external import *
 from .sampling import span_len
@@ -20,7 +20,7 @@ from filelock import FileLock,Timeout
 import csv,hashlib,json,warnings
 
 # %% ../nbs/03a_manifest.ipynb #c7880b00
-def _stamp(path):
+def file_stamp(path):
     "Path, size and time of change of a file: one of them differs if the file does"
     st = Path(path).stat() if Path(path).exists() else None
     return dict(path=os.path.abspath(path), bytes=st.st_size if st else 0, mtime=st.st_mtime_ns if st else 0)
@@ -49,14 +49,14 @@ def scan_video(
             n_keys,times = (len(v.index.keys),v.index.to_text()) if v.index else (0,'')
         facts = dict(n_frames=info.n_frames, fps=info.fps, height=info.height, width=info.width, codec=info.codec,
                      n_keys=n_keys, duration=info.duration, times=times, n_missing=v.n_lost, n_same=v.n_same)
-    except VideoError as e: return dict(**_stamp(path), **_no_facts, status='broken', reason=e.reason)
-    return dict(**_stamp(path), **facts, status='ok', reason=missing)
+    except VideoError as e: return dict(**file_stamp(path), **_no_facts, status='broken', reason=e.reason)
+    return dict(**file_stamp(path), **facts, status='ok', reason=missing)
 
 # %% ../nbs/03a_manifest.ipynb #0e650eff
 def _failure(e):
     return 'the decoder did not come back in time' if isinstance(e, TimeoutError) else f'the decoder crashed ({e})'
 
-def _in_processes(f, items, n_workers, timeout):
+def in_processes(f, items, n_workers, timeout):
     "Yield `f` of each of `items`, in order; if its process died or was killed, the reason as text"
     with ProcessPool(max_workers=n_workers) as pool:
         for future in [pool.schedule(f, args=[o], timeout=timeout) for o in items]:
@@ -90,7 +90,7 @@ def _known(fname):
 
 def _holds(path, known):
     row = known.get(path, {})
-    return 'n_missing' in row and all(row[k]==v for k,v in _stamp(path).items())
+    return 'n_missing' in row and all(row[k]==v for k,v in file_stamp(path).items())
 
 # %% ../nbs/03a_manifest.ipynb #a4b17846
 @contextmanager
@@ -111,8 +111,8 @@ def _find_out(files, known, fname, n_workers, timeout):
     part = fname.with_suffix('.part') if fname else None
     if part: _rewrite(part, ''.join(json.dumps(o)+'\n' for o in _lines(part)))
     with open(part or os.devnull, 'a') as found:
-        for row,path in _progress(zip(_in_processes(scan_video, files, n_workers, timeout), files), len(files)):
-            if isinstance(row, str): row = dict(**_stamp(path), **_no_facts, status='broken', reason=row)
+        for row,path in progress(zip(in_processes(scan_video, files, n_workers, timeout), files), len(files)):
+            if isinstance(row, str): row = dict(**file_stamp(path), **_no_facts, status='broken', reason=row)
             known[path] = row
             print(json.dumps(row), file=found, flush=True)
     if not fname: return

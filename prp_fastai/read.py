@@ -34,7 +34,7 @@ class VideoError(Exception):
 
 # %% ../nbs/01_read.ipynb #a1d6cb8c
 @contextmanager
-def _errors_of(path):
+def video_errors(path):
     "Turn errors of FFmpeg and the file system into a `VideoError`"
     try: yield
     except av.FFmpegError as e: raise VideoError(path, e.strerror or type(e).__name__) from e
@@ -132,7 +132,7 @@ class VideoReader:
         known=None, # Text of its `FrameIndex`, or its number of frames if it has none (default: decode to find out)
     ):
         self.path,self.scaler,self.mirrored = Path(path),VideoReformatter(),None
-        with _errors_of(path):
+        with video_errors(path):
             if self.path.exists() and not self.path.is_file(): raise ValueError('it is not a file')
             if self.path.stat().st_size==0: raise ValueError('the file is empty')
             self._open()
@@ -351,7 +351,7 @@ def _slices(window, k=1):
     "Rows and columns of `window` (top, left, height, width) in a plane `k` times smaller than the frame"
     return tuple(slice(at//k, at//k+math.ceil(n/k)) for at,n in zip(window[:2], window[2:]))
 
-def _window(x, window, k=1):
+def crop_window(x, window, k=1):
     "Crop `x` (...,h,w), `k` times smaller than the frame, to `window`; None: the whole of it"
     return x if window is None else x[(...,*_slices(window, k))]
 
@@ -391,7 +391,7 @@ def _put(self:VideoReader, frame, out, size, cuts, yuv=False):
     for o,p,cut in zip(out, planes, cuts): o[:] = p[cut]
 
 # %% ../nbs/01_read.ipynb #13dcd852
-def _within(idxs, video):
+def frame_numbers(idxs, video):
     "Frame numbers `idxs` as a list. Raises `IndexError` if `video` does not have them"
     idxs,n = [int(i) for i in idxs],len(video)
     if not idxs: raise IndexError('no frames asked for')
@@ -408,8 +408,8 @@ def frames(self:VideoReader,
     window:tuple=None, # (top, left, height, width) to keep of each scaled frame (default: all)
 )->TensorVideo: # `uint8` (3,len(idxs),height,width), RGB
     "Exactly the frames `idxs`. Raises `IndexError` beyond the video, or `VideoError`"
-    idxs = _within(idxs, self)
-    with _errors_of(self.path):
+    idxs = frame_numbers(idxs, self)
+    with video_errors(self.path):
         for frame,(first,*others) in self._each(idxs):
             size = size or self._upright(frame)[0]
             if out is None: out = np.empty((3, len(idxs), *(window[2:] if window else size)), np.uint8)
@@ -456,11 +456,11 @@ def planes(self:VideoReader,
     window:tuple=None, # (top, left, height, width) to keep of each scaled frame, even numbers (default: all)
 )->tuple: # Luma, a `TensorVideo` (1,len(idxs),h,w), and chroma, a `TensorChroma` (2,len(idxs),h/2,w/2)
     "Frames `idxs` in YUV 4:2:0. Raises `IndexError` beyond the video, or `VideoError`"
-    idxs = _within(idxs, self)
+    idxs = frame_numbers(idxs, self)
     if out is None: out = np.empty(len(idxs), yuv_dtype(window[2:] if window else size))
     luma,chroma = out['luma'],out['chroma']
     cuts = [_slices(window or (0,0,*size), k) for k in (1,2,2)]
-    with _errors_of(self.path):
+    with video_errors(self.path):
         for frame,(first,*others) in self._each(idxs):
             self._put(frame, (luma[first], *chroma[first]), size, cuts, yuv=True)
             for j in others: out[j] = out[first]
@@ -528,7 +528,7 @@ class ResampledVideo:
     def __len__(self): return len(self.idxs)
     def __enter__(self): return self
     def __exit__(self, *args): self.video.__exit__(*args)
-    def _at(self, idxs): return [self.idxs[i] for i in _within(idxs, self)]
+    def _at(self, idxs): return [self.idxs[i] for i in frame_numbers(idxs, self)]
 
 # %% ../nbs/01_read.ipynb #97590afd
 @patch
@@ -568,8 +568,8 @@ class _TorchcodecReader(VideoReader):
         super().__init__(path, known)
 
     def frames(self, idxs, size=None, window=None):
-        out = self._played(_within(idxs, self), size) if self.index and self.index.skip else None
-        return super().frames(idxs, size, window=window) if out is None else _window(out, window)
+        out = self._played(frame_numbers(idxs, self), size) if self.index and self.index.skip else None
+        return super().frames(idxs, size, window=window) if out is None else crop_window(out, window)
 
     def _played(self, idxs, size):
         "Frames `idxs`, or None if torchcodec has others at their times"

@@ -31,13 +31,14 @@ def _memory(o):
     return {k:v for k,v in res.items() if k not in but and not isinstance(v, str)}
 
 # %% ../nbs/22a_resume.ipynb #9dfe5f12
-def _random_state():
+def get_random_state():
     "States of the random number generators"
     kind,keys,*rest = np.random.get_state()
     return dict(python=random.getstate(), numpy=(kind, torch.from_numpy(keys.astype(np.int64)), *rest),
                 torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all())
 
-def _set_random_state(o):
+def set_random_state(o):
+    "Put the random number generators into the states of `get_random_state`"
     kind,keys,*rest = o['numpy']
     random.setstate(o['python'])
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
@@ -66,7 +67,7 @@ def _whole(dl):
     return getattr(dl, 'dl', dl)
 
 # %% ../nbs/22a_resume.ipynb #a5942cfb
-def _of_each(o):
+def from_all(o):
     "`o` of each process"
     if not num_distrib(): return [o]
     res = [None]*num_distrib()
@@ -137,9 +138,9 @@ def _state(self:Resume, epoch, iter):
     model,scaler = get_model(self.learn.model),getattr(self.learn, 'scaler', None)
     return dict(epoch=epoch, iter=iter, n_iter=len(self.dls.train), processes=num_distrib(), frozen=self.opt.frozen_idx,
                 model=model.state_dict(), grads=_plain(_grads(model)), opt=_plain(self.opt.state_dict()), cbs=cbs,
-                metrics=_of_each([_memory(o) for o in self._metrics()]), scaler=scaler.state_dict() if scaler else None,
+                metrics=from_all([_memory(o) for o in self._metrics()]), scaler=scaler.state_dict() if scaler else None,
                 history=self.history, pct_train=self.pct_train, train_iter=self.train_iter, dl_rngs=self.dl_rngs,
-                random=_of_each(_random_state()))
+                random=from_all(get_random_state()))
 
 # %% ../nbs/22a_resume.ipynb #3d141506
 @patch
@@ -193,7 +194,7 @@ def _remember(self:Resume, state):
     for m,o in zip(self._metrics(), state['metrics'][rank_distrib()]): vars(m).update(o)
     for dl,o in zip(self.dls, state['dl_rngs']): _whole(dl).rng.setstate(o)
     self.learn.pct_train,self.learn.train_iter = state['pct_train'],state['train_iter']
-    _set_random_state(state['random'][rank_distrib()])
+    set_random_state(state['random'][rank_distrib()])
 
 # %% ../nbs/22a_resume.ipynb #767182aa
 @patch
@@ -208,7 +209,7 @@ def _listen(self:Resume):
     signal.signal(signal.SIGTERM, stop)
 
 @patch
-def _must_stop(self:Resume): return any(_of_each(self.stopped))
+def _must_stop(self:Resume): return any(from_all(self.stopped))
 
 @patch
 def _leave(self:Resume):

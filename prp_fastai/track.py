@@ -13,17 +13,17 @@ from .block import *
 from .learner import *
 from .interpret import *
 from .resume import *
-from .resume import _random_state,_set_random_state
+from .resume import get_random_state,set_random_state
 from uuid import uuid4
 
 # %% ../nbs/33_track.ipynb #41169068
 @contextmanager
 def _untouched(learn):
     "Restore random numbers and the modes of the modules afterwards"
-    state,modes = _random_state(),[(m,m.training) for m in learn.model.modules()]
+    state,modes = get_random_state(),[(m,m.training) for m in learn.model.modules()]
     try: yield
     finally:
-        _set_random_state(state)
+        set_random_state(state)
         for m,o in modes: m.training = o
 
 # %% ../nbs/33_track.ipynb #efa679a5

@@ -11,7 +11,7 @@ __all__ = ['item_rng', 'RandItem', 'PlaybackRate', 'CropVideo', 'FlipVideo', 'PR
 from fastai.vision.all import *
 from .core import *
 from .read import *
-from .read import _window
+from .read import crop_window
 from .sampling import *
 from .motion import *
 from torchvision import tv_tensors
@@ -124,7 +124,7 @@ class CropVideo(RandItem):
         self.size,self.crop = size,crop
 
     def before_call(self, b, split_idx): self.do,self.at = True,self.window(b[0].shape[-2:], split_idx, max(_scales(b)))
-    def encodes(self, o): return tuple(_window(x, self.at, k) if k else x for x,k in zip(o, _scales(o)))
+    def encodes(self, o): return tuple(crop_window(x, self.at, k) if k else x for x,k in zip(o, _scales(o)))
 
 # %% ../nbs/05_transforms.ipynb #b6bf8e79
 @patch

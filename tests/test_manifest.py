@@ -158,6 +158,6 @@ def test_the_bar_ends_with_the_scan(mixed, monkeypatch):
         yield from gen
         ended.append(total)
     ended,files = [],get_video_files(mixed)
-    monkeypatch.setattr('prp_fastai.manifest._progress', bar)
+    monkeypatch.setattr('prp_fastai.manifest.progress', bar)
     scan_videos(files, n_workers=1)
     assert ended==[len(files)]

@@ -28,6 +28,12 @@ def test_nothing_imports_a_later_number():
                 target = importlib.util.resolve_name(line.split()[1], package)
                 assert number[target]<n, f'{name} imports {target}'
 
+def test_no_private_name_crosses_a_module():
+    for p in modules:
+        names = [a.name for o in ast.walk(ast.parse(p.read_text())) if isinstance(o, ast.ImportFrom) and (o.level or 'prp_fastai' in (o.module or ''))
+                 for a in o.names]
+        assert not [o for o in names if o.startswith('_')], p.name
+
 def test_each_fact_in_one_place():
     toml,ini = tomllib.loads((root/'pyproject.toml').read_text()),configparser.ConfigParser(delimiters=['='])
     ini.read(root/'settings.ini')

@@ -70,11 +70,9 @@ class PRPModel(nn.Module):
         if 'rate'  in heads: self.rate  = RateHead(nf, n_rates, head_convs)
         if 'recon' in heads: self.recon = Decoder(nf, recon_rate, final, head_convs)
 
-    def forward(self,
-        x:Tensor, # Clips (n,3,l,h,w), float in 0..1
-    )->tuple: # `rate_logits` (n,C) and `reconstruction` (n,3,r*l,h,w), those that `heads` names
-        features = self.encoder(x)
-        res = ()
+    def forward(self, x:Tensor)->tuple:
+        "Clips (n,3,l,h,w) in 0..1 -> logits (n,C) and reconstruction (n,3,r*l,h,w), those in `heads`"
+        features,res = self.encoder(x),()
         if 'rate' in self.heads: res += (self.rate(features),)
         if 'recon' in self.heads: res += (self.recon(features, (x.shape[2]*self.recon.recon_rate, *x.shape[3:])),)
         return res
