@@ -497,7 +497,7 @@ def _classes(rows, test):
 
 # %% ../nbs/06_block.ipynb #89f5effe
 class VideoDataLoaders(_VideosDataLoaders):
-    "DataLoaders of (clip, class); `test_df` lists the test videos"
+    "DataLoaders of (clip, class); `test_df` lists the test videos, `train_df` the others"
     @classmethod
     def _labelled(cls, rows, test, splitter, reader, path, kwargs, **loaders):
         "DataLoaders of usable `rows`; those of `test` are in `test_df`"
@@ -506,7 +506,8 @@ class VideoDataLoaders(_VideosDataLoaders):
         dblock = video_dblock(vocab=vocab, splitter=splitter, get_y=labels, multi=multi, reader=reader, **kwargs)
         dls = cls._checked(dblock, L(rows.path.tolist()), path=path, **loaders)
         listed = test if len(test) else rows.iloc[dls.valid_ds.splits[1]]
-        dls.test_df = listed[['path','label']].reset_index(drop=True)
+        others = rows[~rows.path.isin(listed.path)]
+        dls.train_df,dls.test_df = (o[['path','label']].reset_index(drop=True) for o in (others, listed))
         return dls
 
     @classmethod

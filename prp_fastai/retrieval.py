@@ -368,12 +368,24 @@ def query(self:VideoIndex,
     found = self.neighbours(queries.features, k, **kwargs)
     return SearchResults(self, *found, list(queries.files), queries.labels.tolist())
 
+# %% ../nbs/31_retrieval.ipynb #6645794e
+def _parts(train, test, labels):
+    "Paths and labels of gallery and queries"
+    if test is None:
+        if not isinstance(train, DataLoaders): raise ValueError('which videos are the queries? Pass `test`')
+        train,test = train.train_df,train.test_df
+    return {k: _paths_and_labels(o, labels) for k,o in (('gallery',train), ('queries',test))}
+
+def _found(m, parts, protocol, p, k, path, **kwargs):
+    gallery,queries = (_index(m, *o, protocol, p, path and f'{path}-{n}', **kwargs) for n,o in parts.items())
+    return gallery.query(queries, k)
+
 # %% ../nbs/31_retrieval.ipynb #723c2914
 @delegates(video_features, but=['protocol','fname'])
 def retrieval_table(
     source, # What `get_encoder` takes: a `Learner`, file, name or module
-    train, # Gallery: paths, or a table with `path` and `label`
-    test, # Queries, likewise
+    train, # Gallery: paths, a table with `path` and `label`, or labelled DataLoaders with gallery and queries
+    test=None, # Queries; those of the DataLoaders if None
     labels=None, # Function of a path that gives its class (default: the folder's name, or the table's label)
     protocol:str='vcop', # 'vcop', 'rspnet', 'coclr' or 'tclr'
     ks:tuple=None, # Numbers of neighbours (default: the protocol's)
@@ -386,14 +398,10 @@ def retrieval_table(
     **kwargs
 )->tuple: # Table with one row per encoder and one column per k, in %; `SearchResults` of each encoder
     "Top-k retrieval accuracy (tables 4 and 5). Raises `ValueError` if test videos were learned from"
-    encoder,found = get_encoder(source),{}
-    parts = {k: _paths_and_labels(o, labels) for k,o in (('gallery',train), ('queries',test))}
+    encoder,parts = get_encoder(source),_parts(train, test, labels)
     p = protocol_for(protocol, card_of(encoder), clip_len, size)
     check_unseen(card_of(encoder), parts['queries'][0], allow_seen)
     nets,ks = {'pretrained': encoder, **({'random': reinitialized(encoder, seed)} if baseline else {})},ks or p.ks
-    for name,m in nets.items():
-        folders = {k: path and Path(path)/f'{name}-{k}' for k in parts}
-        gallery,queries = (_index(m, *o, protocol, p, folders[k], **kwargs) for k,o in parts.items())
-        found[name] = gallery.query(queries, max(ks))
+    found = {k: _found(m, parts, protocol, p, max(ks), path and f'{path}/{k}', **kwargs) for k,m in nets.items()}
     rows = {name: {f'top{k}': 100*v for k,v in o.top_k(ks).items()} for name,o in found.items()}
     return pd.DataFrame(rows).T.rename_axis('encoder'),found

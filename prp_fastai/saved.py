@@ -114,7 +114,7 @@ def _classifier(card, arch, device):
     get_y = partial(_label, label=vocab[:1] if multi else vocab[0])
     dblock = partial(video_dblock, card['clip_len'], card['size'], vocab=vocab, multi=multi, get_y=get_y)
     dls = _empty(VideoDataLoaders, dblock, card, device)
-    dls.test_df = pd.DataFrame(columns=['path','label'])
+    dls.train_df = dls.train_df = dls.test_df = pd.DataFrame(columns=['path','label'])
     if list(dls.vocab)!=vocab: raise ValueError(f'classes come in the order {list(dls.vocab)}, not {vocab}')
     return video_learner(dls, arch, loss_func=BCEWithLogitsLossFlat(thresh=card['thresh']) if multi else None)
 

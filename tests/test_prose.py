@@ -6,7 +6,7 @@ from test_docs import exported,notebooks,public,root
 
 # Notebooks that are not finished yet, for each check of cells; take out those that are
 wide = {'40_cli'}
-long = {'31_retrieval','40_cli'}
+long = {'40_cli'}
 unshown = set()
 
 def cells(path): return [c.source for c in read_nb(path).cells if c.cell_type=='code']
