@@ -1,10 +1,11 @@
 "The documentation site, as a browser shows it. Needs chromium and chromedriver; the site is built anew where it is older than its sources"
-import functools,http.server,json,re,shutil,subprocess,sys,threading
+import functools,http.server,inspect,json,re,shutil,subprocess,sys,threading
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote,urldefrag,urljoin,urlparse
 import pytest
 from nbdev.config import get_config
+from test_docs import public
 
 root = Path(__file__).resolve().parent.parent
 out  = root/'_docs'
@@ -112,6 +113,19 @@ def test_every_entry_links_to_its_source(site, pages):
             assert re.search(rf'^\s*(def|class) {re.escape(name.split(".")[-1])}\b', '\n'.join(here), re.M), f'{o}: {name} is not at {link}'
             n += 1
     assert n>60
+
+def methods(cls):
+    "Documented public methods of a class's body"
+    fields = getattr(cls, '__dataclass_fields__', {})
+    for k,o in vars(cls).items():
+        f = getattr(o, '__func__', None) or getattr(o, 'fget', None) or getattr(o, 'f', o)
+        if k[0]!='_' and k not in fields and inspect.isfunction(f) and f.__doc__: yield f'{cls.__name__}.{k}'
+
+def test_every_public_name_and_method_has_an_entry(site, pages):
+    entries = {name for o in pages for name,_ in Page(site/o).entries}
+    code = [o for _,o in public() if inspect.isfunction(o) or inspect.isclass(o)]
+    names = [o.__name__ for o in code]+[m for o in code if inspect.isclass(o) for m in methods(o)]
+    assert len(names)>300 and not set(names)-entries
 
 def test_pages_have_markdown_and_are_indexed(site, pages):
     index = (site/'llms.txt').read_text()
