@@ -1,5 +1,5 @@
 "Build the documentation in `_docs` with nbdev's processing and Sphinx: `python docs/build.py --strict`"
-import os,shutil,sys
+import os,re,shutil,sys
 from importlib import import_module
 from pathlib import Path
 here = Path(__file__).resolve().parent
@@ -12,14 +12,21 @@ from nbdev.quarto import refresh_quarto_yml
 from nbdev.serve import proc_nbs
 import myst,sidebar
 
+def default_and_help(action):
+    "Default of an option, as its help says it, and the rest of the help"
+    text,default = re.fullmatch(r'(.*?)(?: \(default: (.*)\))?', (action.help or '').replace('%%', '%'), re.S).groups()
+    return '' if default in (None,'False') else default, text
+
 def commands(cfg):
     "The reference of all shell commands, from what each says on `--help`"
     res = ['# Command reference', '*Every command and its options*']
     for line in (cfg.config_path/'settings.ini').read_text().splitlines():
         if not line.startswith(' '): continue
         name,(mod,func) = line.split('=')[0].strip(),line.split('=')[1].split(':')
-        parser = anno_parser(getattr(import_module(mod), func).__wrapped__, prog=name)
-        rows = [(', '.join(a.option_strings) or a.dest, '' if a.default in (None, False) else a.default, (a.help or '').split(' (default')[0]) for a in parser._actions if '==SUPPRESS==' not in (a.default, a.help)]
+        f = getattr(import_module(mod), func)
+        parser = f.parser() if hasattr(f, 'parser') else anno_parser(f.__wrapped__, prog=name)
+        parser.prog = name
+        rows = [(', '.join(a.option_strings) or a.dest, *default_and_help(a)) for a in parser._actions if a.help!='==SUPPRESS==' and a.dest!='help']
         args = ' '.join(a.dest for a in parser._actions if not a.option_strings)
         res += [f'## {name}', parser.description, f'```sh\n{name} {args} [options]\n```', '| option | default | |\n|:--|:--|:--|\n' +
                 '\n'.join(f'| `{o}` | {f"`{d}`" if d!="" else ""} | {h.replace("|", chr(92)+"|")} |' for o,d,h in rows)]

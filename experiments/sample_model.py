@@ -4,7 +4,7 @@
 and writes the weights, with 16 bits, into the package; `sample-recon` takes an hour or two. The packaged videos are test videos of that split."""
 from fastcore.script import call_parse
 from prp_fastai.all import *
-from prp_fastai.cli import prp_pretrain
+from prp_fastai.cli.pretrain import prp_pretrain
 
 settings = {'sample': dict(heads='rate', epochs=60), 'sample-recon': dict(epochs=160)}
 

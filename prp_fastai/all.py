@@ -33,4 +33,8 @@ from .architecture import *
 from .interpret import *
 from .track import *
 from .render import *
-from .cli import *
+from .cli.shell import *
+from .cli.data import *
+from .cli.pretrain import *
+from .cli.evaluate import *
+from .cli.figures import *

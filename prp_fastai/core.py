@@ -84,6 +84,7 @@ class TensorMotion(TensorVideo):
 def progress(
     gen, # What is iterated over
     total:int=None, # Its length (default: `len(gen)`)
-): # A generator of the same items
+): # An iterable of the same items
     "Progress bar over `gen`, in notebooks and terminals"
-    return progress_bar(gen, total=total, leave=False, display=IN_NOTEBOOK or sys.stdout.isatty())
+    if not (IN_NOTEBOOK or sys.stdout.isatty()): return gen
+    return progress_bar(gen, total=total, leave=False)

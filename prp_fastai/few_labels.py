@@ -92,6 +92,7 @@ def probe_first(
 # %% ../nbs/30a_few_labels.ipynb #c346ca6d
 def look_first(
     learn:Learner, # From `video_learner`
+    probe:bool=True, # Probe the frozen features if videos are few?
 )->pd.DataFrame: # The probe's table if videos are few and have one label each, else None
     "Print class counts; if videos are few, say so and probe before fine-tuning"
     dls,n = learn.dls,len(learn.dls.train_ds)+len(learn.dls.valid_ds)
@@ -101,7 +102,7 @@ def look_first(
         print("Classes differ in size: learn.balance('loss') or learn.balance('sampler') counts rare ones more")
     if n>=few_videos: return
     print(f'{n} videos to train and validate on are few')
-    if isinstance(learn.loss_func, BCEWithLogitsLossFlat): return
+    if not probe or isinstance(learn.loss_func, BCEWithLogitsLossFlat): return
     table = probe_first(learn)
     print(f'Without fine-tuning, accuracy on the {len(dls.valid_ds)} of validation is')
     print(table.to_string(float_format='{:.0%}'.format))

@@ -10,13 +10,13 @@ __all__ = ['mocap_actions', 'load_motion', 'pose_at', 'actor_urdf', 'random_clot
 
 # %% ../nbs/50_render.ipynb #4987052d
 from fastai.data.all import *
-from fastcore.script import call_parse
 from scipy.ndimage import gaussian_filter1d,map_coordinates,zoom
 from colorsys import hsv_to_rgb
 from tempfile import TemporaryDirectory
 import xml.etree.ElementTree as ET
 from .core import *
 from .read import *
+from .cli.shell import *
 
 # %% ../nbs/50_render.ipynb #48f5a3dd
 mocap_actions = L('Backflip', 'Cartwheel', 'Crawl', 'DanceA', 'DanceB', 'GetupFacedown', 'GetupFaceup', 'Jump',
@@ -317,13 +317,14 @@ def render_set(
     return out
 
 # %% ../nbs/50_render.ipynb #49351ca3
-@call_parse
+@command()
 def prp_render(
-    out:Path, # Folder to write `video` and `split` to
+    out:str, # Folder to write `video` and `split` to
     per_class:int=4, # Clips of each action
-    per_group:int=None, # Clips that share actor, background and approximate camera; by default enough for 20 groups
+    per_group:int=None, # Clips that share actor, background and approximate camera (default: enough for 20 groups)
     seed:int=0, # The same seed gives the same videos
     n_workers:int=defaults.cpus, # Processes
 ):
     "Render missing videos of a dataset of 15 human actions in UCF101's layout"
     render_set(out, per_class, per_group, seed, n_workers)
+    end_command(out, f'prp-pretrain {out}/split/trainlist01.txt --root {out}/video --preset small')

@@ -112,7 +112,7 @@ def check_rates(
 )->tuple: # `rates`, as a tuple
     "Raise `ValueError` unless `rates` are ascending powers of two up to 16 and `recon_rate` is 1, 2 or 4"
     rates = tuple(rates)
-    if not rates or list(rates)!=sorted(set(rates)) or not set(rates)<={1,2,4,8,16}:
+    if not rates or not set(rates)<={1,2,4,8,16} or list(rates)!=sorted(set(rates)):
         raise ValueError(f'rates must be ascending, distinct powers of two from 1 to 16, as (1,2,4,8), got {rates}')
     if recon_rate not in (1,2,4): raise ValueError(f'recon_rate must be 1, 2 or 4, got {recon_rate}')
     return rates

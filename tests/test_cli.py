@@ -155,7 +155,8 @@ def test_finetune_resume_test_and_probe(video_folder, tmp_path, capsys):
     with pytest.raises(FileNotFoundError, match='holds no run of prp-finetune'): prp_test(str(tmp_path))
     shell = run_here('prp_test', run, '--clips', 3, '--avg', 'prob')
     assert 'pretrained split 1' in shell and (run/'test-3-prob.csv').exists()
-    probes = prp_probe(str(videos), encoder, out=str(tmp_path/'probed'), clips=2, num_workers=0)
+    with pytest.raises(ValueError, match='allow_seen=True'): prp_probe(str(videos), encoder, out=str(tmp_path/'probed'), clips=2, num_workers=0)
+    probes = prp_probe(str(videos), encoder, out=str(tmp_path/'probed'), clips=2, num_workers=0, allow_seen=True)
     assert list(probes)==['linear','knn'] and list(probes.index)==[('split 1','pretrained'),('split 1','random')]
     assert 'seed 42' in (tmp_path/'probed/probes.md').read_text()
 
@@ -163,7 +164,7 @@ def run_here(name, *args):
     "What a command says, run by a script such as pip writes for it"
     with tempfile.TemporaryDirectory() as tmp:
         script = Path(tmp)/'run.py'
-        script.write_text(f"import sys\nfrom prp_fastai.cli import {name}\nif __name__=='__main__': sys.exit({name}())")
+        script.write_text(f"import sys\nfrom prp_fastai.all import {name}\nif __name__=='__main__': sys.exit({name}())")
         res = subprocess.run([sys.executable, str(script), *map(str, args)], capture_output=True, text=True)
     assert res.returncode==0, res.stdout+res.stderr
     return res.stdout

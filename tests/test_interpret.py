@@ -3,7 +3,7 @@ import json,numpy as np,pytest,re,torch
 from PIL import Image
 from prp_fastai.all import *
 from prp_fastai import interpret
-from prp_fastai.cli import _write_report
+from prp_fastai.cli.figures import write_report
 from conftest import pattern
 
 @pytest.fixture(scope='module')
@@ -238,7 +238,7 @@ def test_explore_without_widgets(video_folder, learn, monkeypatch):
 def test_report_is_one_file_and_escapes(tmp_path):
     fig,ax = plt.subplots(figsize=(1,1))
     fig.savefig(tmp_path/'a.png')
-    text = _write_report(tmp_path/'r.html', 'a<b', [('1<2','c & d',tmp_path/'a.png'), ('t','u',pd.DataFrame(dict(x=[1])))], dict(k='<script>')).read_text()
+    text = write_report(tmp_path/'r.html', 'a<b', [('1<2','c & d',tmp_path/'a.png'), ('t','u',pd.DataFrame(dict(x=[1])))], dict(k='<script>')).read_text()
     assert 'a&lt;b' in text and '1&lt;2' in text and 'c &amp; d' in text and '<script>' not in text
     assert text.count('<img')==text.count('src="data:image/png;base64,')==1 and 'href=' not in text and 'http' not in text
 

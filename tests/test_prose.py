@@ -4,11 +4,6 @@ import numpy as np,pytest
 from fastcore.nbio import read_nb
 from test_docs import exported,notebooks,public,root
 
-# Notebooks that are not finished yet, for each check of cells; take out those that are
-wide = {'40_cli'}
-long = {'40_cli'}
-unshown = set()
-
 def cells(path): return [c.source for c in read_nb(path).cells if c.cell_type=='code']
 def lines(source): return [o for o in source.splitlines() if o.strip() and not o.startswith('#|')]
 
@@ -26,11 +21,8 @@ def methods_without_entry(path):
 
 def name(path): return path.relative_to(root/'nbs').with_suffix('').as_posix()
 
-@pytest.mark.parametrize('find,unfinished', [(wide_lines,wide), (long_cells,long), (methods_without_entry,unshown)])
-def test_cells(find, unfinished):
-    found = {k: v for p in notebooks if (k := name(p)) and (v := find(p))}
-    assert not {k: v for k,v in found.items() if k not in unfinished}
-    assert unfinished<=set(found), f'finished, take out: {unfinished-set(found)}'
+@pytest.mark.parametrize('find', [wide_lines,long_cells,methods_without_entry])
+def test_cells(find): assert not {name(p): v for p in notebooks if (v := find(p))}
 
 def documented():
     "Docstrings of public functions and classes, and of public methods of these classes, by name"
