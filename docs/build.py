@@ -63,8 +63,12 @@ def sources():
             nb.cells.append(mk_cell(f'<p class="formats">This page as <a href="{cfg.git_url}/blob/{cfg.branch}/nbs/{o}">notebook</a> or <a href="{Path(url[o]).name}.md">Markdown</a></p>',
                                     'markdown', id='formats'))
             write_nb(nb, src/doc[o])
-    (src/'commands.md').write_text(commands(cfg)); (extra/'commands.html.md').write_text(commands(cfg))
-    pages['Tools'].append(('Command reference', 'commands.html', 'Every command and its options'))
+    changes = (cfg.config_path/'CHANGELOG.md').read_text().replace('<!-- do not remove -->\n\n', '')
+    for name,text in (('commands',commands(cfg)), ('changes',changes)):
+        (src/f'{name}.md').write_text(text)
+        (extra/f'{name}.html.md').write_text(text)
+    pages['Tools'] += [('Command reference', 'commands.html', 'Every command and its options'),
+                       ('Release notes', 'changes.html', 'What there is, and what was renamed')]
     (extra/'llms.txt').write_text(llms(cfg, pages))
     index = myst.read_nb(src/'index.ipynb')
     index.cells += [mk_cell(toctree(s, [u.removesuffix('.html') for _,u,_ in entries if u!='index.html']), 'markdown', id=f'toctree{i}') for i,(s,entries) in enumerate(pages.items())]
