@@ -28,6 +28,8 @@ from .recognition import *
 from .few_labels import *
 from .saved import *
 from .portable import *
+from .predict import *
+from .timeline import *
 from .retrieval import *
 from .architecture import *
 from .interpret import *
@@ -38,3 +40,4 @@ from .cli.data import *
 from .cli.pretrain import *
 from .cli.evaluate import *
 from .cli.figures import *
+from .cli.predict import *

@@ -417,6 +417,22 @@ def frames(self:VideoReader,
             for j in others: out[:,j] = out[:,first]
     return TensorVideo(torch.from_numpy(out), fn=str(self.path))
 
+# %% ../nbs/01_read.ipynb #558e189f
+@patch
+def in_parts(self:VideoReader,
+    n:int=256, # Frames in a part
+    size:tuple=None, # (height, width) to scale to (default: that of the first frame)
+    window:tuple=None, # (top, left, height, width) to keep of each scaled frame (default: all)
+): # Generator of `uint8` (3,<=n,height,width), RGB
+    "All frames in order, in parts, decoded once. Raises `VideoError`"
+    with video_errors(self.path):
+        for frame,(i,) in self._each(range(len(self))):
+            size = size or self._upright(frame)[0]
+            shape = window[2:] if window else size
+            if i%n==0: out = np.empty((3, min(n, len(self)-i), *shape), np.uint8)
+            self._put(frame, out[:,i%n], size, [_slices(window or (0,0,*size))]*3)
+            if i%n==out.shape[1]-1: yield TensorVideo(torch.from_numpy(out), fn=str(self.path))
+
 # %% ../nbs/01_read.ipynb #1ca161e8
 class TensorChroma(TensorVideo):
     "U and V of frames, (2,t,h/2,w/2), `uint8`; a `TensorVideo` holds their brightness"

@@ -138,7 +138,7 @@ def test_pages_have_markdown_and_are_indexed(site, pages):
 def test_every_page_shows(browser, base, pages):
     for o in pages:
         browser.get(base+o)
-        assert find(browser, 'h1,#search-results'), o
+        assert wait(browser, lambda: find(browser, 'h1,#search-results')), o
         missing = browser.execute_script('return [...document.images].filter(i => !(i.complete && i.naturalWidth)).map(i => i.src.slice(0,99))')
         assert not missing, f'{o}: {missing}'
         asked,complaints = logs(browser)

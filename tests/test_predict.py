@@ -1,0 +1,114 @@
+"Predictions of folders and timelines: order, reasons, resumption, and the same numbers as the feature loop"
+import numpy as np,pytest
+from fastcore.test import test_eq
+from prp_fastai.all import *
+from prp_fastai.timeline import _clips
+from test_cli import fork,labelled_folder
+
+@pytest.fixture(scope='module')
+def classifier(video_folder, tmp_path_factory):
+    "A classifier with random weights, and the videos it knows"
+    path = tmp_path_factory.mktemp('predict')
+    videos = labelled_folder(path/'videos', video_folder)
+    files = get_video_files(videos)
+    dls = VideoDataLoaders.from_df(pd.DataFrame(dict(path=files, label=files.map(parent_label))), size=24, bs=4, num_workers=0)
+    torch.manual_seed(0)
+    return video_learner(dls, 'c3d', width=.05, path=path),files,path
+
+def test_rows_keep_order_and_say_why_there_is_no_answer(classifier, tmp_path):
+    learn,files,_ = classifier
+    (tmp_path/'broken.mp4').write_text('no video')
+    short = write_video(tmp_path/'short.mp4', torch.zeros(3,9,32,32, dtype=torch.uint8))
+    asked = [files[3], tmp_path/'gone.mp4', files[0], tmp_path/'broken.mp4', short, files[1]]
+    table = learn.predict_videos(asked)
+    test_eq(table.path.tolist(), list(map(str, asked)))
+    test_eq((table.reason=='').tolist(), [True,False,True,False,False,True])
+    assert table.reason[1]=='no such file' and 'too few' in table.reason[4] and table.reason[3]
+    assert table.probability.isna().tolist()==[False,True,False,True,True,False]
+    p = average_clips(clip_logits(learn, [files[3],files[0],files[1]]))
+    np.testing.assert_allclose(table.probability.dropna(), p.max(1).values, atol=1e-4)
+    test_eq(table.label[table.reason==''].tolist(), [learn.dls.vocab[i] for i in p.argmax(1).tolist()])
+
+def test_a_stopped_run_resumes_and_another_model_is_refused(classifier, tmp_path, monkeypatch):
+    learn,files,_ = classifier
+    out = tmp_path/'new/found.csv'
+    whole = learn.predict_videos(files)
+    learn.predict_videos(files[5:8], out)
+    asked = []
+    real = VideoReader.__init__
+    monkeypatch.setattr(VideoReader, '__init__', lambda self, path, *args: (asked.append(Path(path)), real(self, path, *args))[1])
+    table = learn.predict_videos(files, out)
+    assert not set(asked) & set(files[5:8]) and table.equals(whole)
+    other = video_learner(learn.dls, 'c3d', width=.05)
+    with pytest.raises(ValueError, match='another model or other settings'): other.predict_videos(files, out)
+    with pytest.raises(ValueError, match='another model or other settings'): learn.predict_videos(files, out, clips=3)
+    with pytest.raises(ValueError, match="avg must be"): learn.predict_videos(files, avg='mean')
+    (tmp_path/'own.csv').write_text('a,b')
+    with pytest.raises(ValueError, match='no table of predict_videos'): learn.predict_videos(files, tmp_path/'own.csv')
+
+def test_several_labels(classifier):
+    learn,files,_ = classifier
+    dls = VideoDataLoaders.from_df(pd.DataFrame(dict(path=files, label=['a','a;b','b']*4)), label_delim=';', size=24, bs=4, num_workers=0)
+    table = video_learner(dls, 'c3d', width=.05).predict_videos(files[:2], k=1)
+    assert set(table.label)<={'','a','b','a;b'} and (table.top.str.count(';')==0).all()
+
+@pytest.mark.parametrize('n', [7,64,500])
+def test_windows_are_those_of_a_plain_read(classifier, n):
+    "Whatever the length of the parts"
+    learn,files,_ = classifier
+    with VideoReader(files[0]) as v:
+        starts = window_starts(np.arange(len(v))/25, .37, 16)
+        whole = CropVideo(24)((v.frames(range(len(v)), frame_size(24)),), split_idx=1)[0].as_subclass(Tensor)
+        clips = list(_clips(v, starts, 16, 24, n))
+    assert len(clips)==len(starts)>3 and all(torch.equal(c, whole[:,s:s+16]) for c,s in zip(clips, starts))
+
+def test_a_timeline_equals_clip_logits_to_the_last_bit(classifier, monkeypatch):
+    learn,files,_ = classifier
+    table = learn.timeline(files[0], every=.5, features=True)
+    with VideoReader(files[0]) as v: starts = window_starts(v.index.times, .5, 16).tolist()
+    monkeypatch.setattr('prp_fastai.block.linspace_starts', lambda n, **kwargs: starts)
+    p = clip_logits(learn, [files[0]], len(starts), num_workers=0)[0].softmax(-1)
+    test_eq(table.probability.tolist(), p.max(1).values.tolist())
+    test_eq(table.label.tolist(), [learn.dls.vocab[i] for i in p.argmax(1).tolist()])
+    assert np.allclose(table.start, np.asarray(starts)/25) and table.features[0].shape==(num_features(learn.model.encoder),)
+
+def test_times_are_those_of_presentation(classifier, tmp_path):
+    learn,files,_ = classifier
+    slow = write_video(tmp_path/'slow.mp4', read_frames(files[0], range(60)), fps=10)
+    table = learn.timeline(slow, every=1.)
+    assert np.allclose(table.start, range(len(table)), atol=.01) and abs(table.end.max()-(table.start.max()+1.6))<.11
+
+def test_too_short_and_unreadable_videos(classifier, tmp_path):
+    learn,*_ = classifier
+    short = write_video(tmp_path/'short.mp4', torch.zeros(3,9,32,32, dtype=torch.uint8))
+    with pytest.raises(VideoError, match='too few for a window of 16'): learn.timeline(short)
+    with pytest.raises(ValueError, match='every must be positive'): learn.timeline(short, every=0)
+    (tmp_path/'broken.mp4').write_text('no video')
+    with pytest.raises(VideoError): learn.timeline(tmp_path/'broken.mp4')
+
+def test_what_decodes_before_an_error_is_predicted(classifier, monkeypatch, capsys):
+    learn,files,_ = classifier
+    real = VideoReader.in_parts
+    def torn(self, n=256, *args):
+        parts = real(self, 40, *args)
+        yield next(parts)
+        raise VideoError(self.path, 'the tail is missing')
+    monkeypatch.setattr(VideoReader, 'in_parts', torn)
+    table = learn.timeline(files[0], every=.2)
+    assert len(table)>2 and table.end.max()<=40/25 and 'the tail is missing' in table.attrs['reason'] and 'the tail is missing' in capsys.readouterr().out
+
+def test_events():
+    table = pd.DataFrame(dict(start=[0,.5,1,1.5], end=[.6,1.1,1.6,2.1], label=['a','a','b','a'], probability=[1,.5,.8,.9]))
+    found = events(table)
+    test_eq(found.label.tolist(), ['a','b','a'])
+    np.testing.assert_allclose(found[['start','end']], [[0,1.05],[1.05,1.55],[1.55,2.1]])
+    test_eq(found.windows.tolist(), [2,1,1])
+
+def test_prp_predict_from_the_shell(classifier, tmp_path, monkeypatch):
+    learn,files,path = classifier
+    monkeypatch.chdir(tmp_path)
+    save_model(learn, tmp_path/'m.safetensors')
+    said = fork('prp-predict', path/'videos', 'm.safetensors', '--timeline', '--clips', 2)
+    assert said.splitlines()[-1]=='written: predictions.csv'
+    assert len(pd.read_csv('predictions.csv'))==12 and {'path','start','end','label'}<=set(pd.read_csv('predictions_timeline.csv'))
+    assert 'is no classifier' in fork('prp-predict', path/'videos', 'sample', ok=False)
