@@ -30,7 +30,8 @@ def killed(f, after):
     while time.perf_counter()-start<after:
         if os.waitpid(pid, os.WNOHANG)[0]: return time.perf_counter()-start
         time.sleep(.002)
-    os.killpg(pid, signal.SIGKILL)
+    try: os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError: os.kill(pid, signal.SIGKILL) # It has not come to `setsid` yet
     os.waitpid(pid, 0)
     return after
 

@@ -248,7 +248,7 @@ def test_prp_figures_of_a_file_and_of_a_run(video_folder, tmp_path):
     run = prp_figures(str(video_folder), str(tmp_path/'run'), str(tmp_path/'a'), videos=4, shown=1)
     one = prp_figures(str(video_folder), str(tmp_path/'run/encoder.safetensors'), str(tmp_path/'b'), videos=4, shown=1, beside=f'best={tmp_path}/run/encoder.safetensors')
     heads = {o for o in re.findall('<h2>(.*?)</h2>', run.read_text())}-{o for o in re.findall('<h2>(.*?)</h2>', one.read_text())}
-    assert heads=={'Rates','What speaks for a rate','Shortcuts','Reconstructions','A reconstruction beside the truth','The hardest clips'}
+    assert heads=={'Rates','What speaks for a rate','Shortcuts','Reconstructions','A reconstruction beside the target','The hardest clips'}
     assert '<th>best</th>' in one.read_text() and f'"size": {card["size"]}' in one.read_text()
 
 def test_a_run_is_opened_with_its_last_weights(video_folder, tmp_path):

@@ -1,5 +1,5 @@
 "The project agrees with itself"
-import ast,configparser,importlib,inspect,re,sys,tomllib
+import ast,builtins,configparser,dis,importlib,inspect,re,sys,tomllib,types
 from pathlib import Path
 import prp_fastai.all as everything
 
@@ -69,3 +69,14 @@ def test_no_machine_paths_or_warnings_in_notebooks():
         text = nb.read_text()
         assert not re.search(r'(?<![\w.])/(home|root|tmp|work|Users)/', text), nb
         assert 'Warning:' not in text, nb
+
+def global_names(code):
+    "The global names that a code object and those within it load"
+    yield from (o.argval for o in dis.get_instructions(code) if o.opname=='LOAD_GLOBAL')
+    for o in code.co_consts:
+        if isinstance(o, types.CodeType): yield from global_names(o)
+
+def test_every_global_name_is_there():
+    for p in modules:
+        mod = importlib.import_module('.'.join(p.relative_to(root).with_suffix('').parts))
+        assert not {o for o in global_names(compile(p.read_text(), p, 'exec')) if not hasattr(mod, o) and not hasattr(builtins, o)}, p.name

@@ -17,6 +17,7 @@ from ..cache import *
 from ..sampling import *
 from ..transforms import *
 from ..block import *
+from ..distributed import *
 from .shell import *
 
 # %% ../../nbs/40a_cli.data.ipynb #f2fe4288
@@ -111,7 +112,7 @@ def prp_cache(
     files = find_videos(source, root)
     if shard: files = shard_of(files, shard)
     df = cache_videos(files, cache, frame_size(size), manifest, num_workers, timeout, yuv)
-    for o in df[df.status=='broken'].itertuples(): say(f'{printable(o.path)}: {o.reason}')
+    for o in df[df.status=='broken'].itertuples(): say(f'{o.path}: {o.reason}')
     kept = df[df.cached!='']
     gb,hours = sum(Path(o).stat().st_size for o in kept.cached)/1e9,kept.duration.sum()/3600
     at = f'{"x".join(map(str, frame_size(size)))} in {"YUV" if yuv else "RGB"}'

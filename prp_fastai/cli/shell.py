@@ -146,8 +146,8 @@ def keep_settings(
 def say(
     o, # What to print
 ):
-    "Print on the first process of a run"
-    if not rank_distrib(): print(o, flush=True)
+    "Print on the first process of a run; bytes of names that are no text come as replacement characters"
+    if not rank_distrib(): print(printable(str(o)), flush=True)
 
 def end_command(
     wrote, # File or folder
