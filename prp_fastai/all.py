@@ -30,6 +30,7 @@ from .saved import *
 from .portable import *
 from .predict import *
 from .timeline import *
+from .rate import *
 from .retrieval import *
 from .architecture import *
 from .interpret import *
@@ -41,3 +42,4 @@ from .cli.pretrain import *
 from .cli.evaluate import *
 from .cli.figures import *
 from .cli.predict import *
+from .cli.rate import *

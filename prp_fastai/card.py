@@ -56,7 +56,7 @@ def headless(
     card:dict, # Of a whole model, from `model_card`
 )->EncoderCard:
     "The card without what belongs to a head"
-    return EncoderCard({k:v for k,v in card.items() if k not in ('kind','classes','multi','thresh')})
+    return EncoderCard({k:v for k,v in card.items() if k not in ('kind','classes','multi','thresh','bins','octaves')})
 
 # %% ../nbs/22c_card.ipynb #fe29c741
 def arch_of(

@@ -21,6 +21,7 @@ from .learner import *
 from .card import *
 from .weights import *
 from .recognition import *
+from .rate import *
 from importlib.metadata import metadata,version
 import shutil,tempfile
 
@@ -51,9 +52,12 @@ def _classes_of(learn):
 
 # %% ../nbs/35_saved.ipynb #bac28b44
 def model_card(
-    learn:Learner, # From `video_learner` or `prp_learner`
+    learn, # From `video_learner` or `prp_learner`; or a `RateModel`
 )->EncoderCard: # With `kind`, `version`, and a classifier's `classes`
     "What a model is, which clips it takes, and which videos it has learned from"
+    if isinstance(learn, RateModel):
+        return EncoderCard({**arch_of(learn.encoder), **card_of(learn), 'kind':'rate', 'bins':len(learn.bins),
+                            'octaves':learn.octaves, 'version':version('prp_fastai')})
     model = get_model(learn.model)
     if not (isinstance(model, VideoClassifier) or isinstance(model, PRPModel) and hasattr(learn, 'recipe')):
         raise ValueError(f'learners of video_learner and prp_learner can be saved, not one of {type(model).__name__}')
@@ -63,12 +67,13 @@ def model_card(
 
 # %% ../nbs/35_saved.ipynb #f586e05e
 def save_model(
-    model, # `Learner` of `video_learner` or `prp_learner`; or an encoder
+    model, # `Learner` of `video_learner` or `prp_learner`, `RateModel`, or an encoder
     fname, # File to write, by convention `.safetensors`
     card:dict=None, # Of an encoder that carries none: `clip_len`, `frame_size`, `size` and `pixels` at least
 )->Path: # `fname`
     "Write weights and card in one file. Raises `ValueError` if what predicting takes is not known"
     if rank_distrib(): return Path(fname)
+    if isinstance(model, RateModel): return save_tensors(model, model_card(model), fname)
     if isinstance(model, Learner): return save_tensors(get_model(model.model), model_card(model), fname)
     if isinstance(model, (PRPModel,VideoClassifier)):
         raise ValueError('give the learner: it knows the clips and the classes')
@@ -114,24 +119,27 @@ def _prp(card, arch, device):
     learn.recipe = o
     return learn
 
-_learners = dict(classifier=_classifier, prp=_prp)
+def _rate(card, encoder, device): return RateModel(encoder, card['bins'], card['octaves'])
+
+_kinds = dict(classifier=_classifier, prp=_prp, rate=_rate)
 
 # %% ../nbs/35_saved.ipynb #5887bef3
 def load_model(
     fname, # File of `save_model` or `save_encoder`, or a packaged model
     arch=None, # Module or function to load into, if the file's own is not in `encoders`
     device=None, # Where it computes (default: fastai's choice)
-): # A `Learner` for a classifier or a PRP model; a module in evaluation mode, with its `card`, for an encoder
+): # A `Learner` for a classifier or a PRP model; a module in evaluation mode for a `RateModel` or an encoder
     "A model that predicts. Raises `ValueError` if the weights are another network's, or the kind is unknown"
     card,device = read_card(fname),ifnone(device, default_device())
     kind = card.get('kind', 'encoder')
-    if kind!='encoder' and kind not in _learners:
+    if kind!='encoder' and kind not in _kinds:
         raise ValueError(f"{fname} holds a model of kind {kind!r}, of prp_fastai {card['version']}")
     if kind=='encoder': res = encoder = load_encoder(fname, arch).to(device)
     else:
-        res = _learners[kind](card, create_encoder(arch or card['arch'], card.get('width', 1.)), device)
-        load_tensors(res.model, fname)
-        encoder = res.model.to(device).eval().encoder
+        res = _kinds[kind](card, create_encoder(arch or card['arch'], card.get('width', 1.)), device)
+        model = getattr(res, 'model', res)
+        load_tensors(model, fname)
+        encoder = model.to(device).eval().encoder
     encoder.card = headless(card)
     return res
 
@@ -143,9 +151,11 @@ def _hub():
     return huggingface_hub
 
 _what = dict(classifier='A video classifier', prp='A model of video playback rate perception',
+             rate='A model of the playback rate of videos',
              encoder='A video encoder')
 _loaded = dict(classifier="label,_,probabilities = model.predict('video.mp4')",
-               prp='outputs = model.model(clips)', encoder='features = model(clips)')
+               prp='outputs = model.model(clips)',
+               rate="answer = rate_of(model, 'video.mp4')", encoder='features = model(clips)')
 
 def _table(d):
     cells = {k: ', '.join(map(str, v)) if is_listy(v) else v for k,v in d.items()}
@@ -210,6 +220,6 @@ def from_hub(
     filename:str='model.safetensors', # File in it
     revision:str=None, # Branch, tag or commit (default: the newest)
     **kwargs
-): # A `Learner` for a classifier or a PRP model; a module in evaluation mode, with its `card`, for an encoder
+): # As `load_model` gives it
     "Download a model from the Hugging Face hub. Raises `ValueError` if its file has no card"
     return load_model(_hub().hf_hub_download(repo_id, filename, revision=revision), **kwargs)

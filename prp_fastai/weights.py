@@ -48,7 +48,7 @@ def save_encoder(self:Learner,
     return save_tensors(get_model(self.model).encoder, card, fname)
 
 # %% ../nbs/24_weights.ipynb #570b0b77
-packaged_models = ('sample','sample-recon')
+packaged_models = ('sample','sample-recon','sample-rate')
 
 def model_file(
     fname, # File, or the name of a packaged model

@@ -26,9 +26,19 @@ def test_packaged_models_predict_rates():
     with learn.no_bar(): loss_g = learn.validate()[3]
     assert loss_g<recon_baselines(dls.valid)['mean colour of each clip']
 
+def card_holder(name): return getattr(load_model(name), 'model', load_model(name)).encoder
+
+def test_the_packaged_rate_model():
+    "Most of the packaged videos, which it has not seen, play as they were filmed; half and double speed are told apart"
+    model,files = load_model('sample-rate'),get_video_files(sample_videos())[::4]
+    check_unseen(card_of(model), files)
+    assert {o.dtype for o in model.parameters()}=={torch.float32} and not model.training
+    table = rates_of(model, files)
+    assert table.sure.all() and np.log2(table.rate).abs().median()<.4
+
 def test_encoder_is_that_of_the_whole_model():
     for name in packaged_models:
-        encoder,whole = load_encoder(name).state_dict(),load_model(name).model.encoder.state_dict()
+        encoder,whole = load_encoder(name).state_dict(),card_holder(name).state_dict()
         assert encoder.keys()==whole.keys() and all(torch.equal(o, whole[k]) for k,o in encoder.items())
         assert get_encoder(name).card==load_encoder(name).card
         assert not {'kind','classes'} & set(load_encoder(name).card)

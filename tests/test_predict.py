@@ -2,7 +2,7 @@
 import numpy as np,pytest
 from fastcore.test import test_eq
 from prp_fastai.all import *
-from prp_fastai.timeline import _clips
+from prp_fastai.timeline import clips_in_pass
 from test_cli import fork,labelled_folder
 
 @pytest.fixture(scope='module')
@@ -44,7 +44,7 @@ def test_a_stopped_run_resumes_and_another_model_is_refused(classifier, tmp_path
     with pytest.raises(ValueError, match='another model or other settings'): learn.predict_videos(files, out, clips=3)
     with pytest.raises(ValueError, match="avg must be"): learn.predict_videos(files, avg='mean')
     (tmp_path/'own.csv').write_text('a,b')
-    with pytest.raises(ValueError, match='no table of predict_videos'): learn.predict_videos(files, tmp_path/'own.csv')
+    with pytest.raises(ValueError, match='a table from elsewhere'): learn.predict_videos(files, tmp_path/'own.csv')
 
 def test_several_labels(classifier):
     learn,files,_ = classifier
@@ -59,7 +59,7 @@ def test_windows_are_those_of_a_plain_read(classifier, n):
     with VideoReader(files[0]) as v:
         starts = window_starts(np.arange(len(v))/25, .37, 16)
         whole = CropVideo(24)((v.frames(range(len(v)), frame_size(24)),), split_idx=1)[0].as_subclass(Tensor)
-        clips = list(_clips(v, starts, 16, 24, n))
+        clips = list(clips_in_pass(v, [range(i, i+16) for i in starts], 24, n))
     assert len(clips)==len(starts)>3 and all(torch.equal(c, whole[:,s:s+16]) for c,s in zip(clips, starts))
 
 def test_a_timeline_equals_clip_logits_to_the_last_bit(classifier, monkeypatch):
