@@ -1,6 +1,6 @@
 """How well does a rate model tell how fast a video plays?
 
-`prp-render mocap15` renders the videos, and `python experiments/sample_model.py mocap15 sample-rate` fits the packaged rate model on training videos of split 1. `python experiments/rates.py mocap15` takes its test videos,
+`prp-render mocap15` renders the videos, and `python experiments/sample_model.py mocap15 sample-rate` fits the packaged rate model on training videos of split 1. `python experiments/rates.py --path mocap15` takes its test videos,
 plays them at half, equal and double speed, joins some into films with stretches at other speeds, and compares the model with the same fit on nothing but the mean difference of neighbouring frames.
 `--fit` and `--test` take lists of other videos, as `--root ucf101/video --fit train.txt --test test.txt`; the layer is then fitted on the former."""
 from fastcore.script import call_parse

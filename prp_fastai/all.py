@@ -28,6 +28,7 @@ from .recognition import *
 from .few_labels import *
 from .saved import *
 from .portable import *
+from .explore import *
 from .predict import *
 from .timeline import *
 from .rate import *
@@ -43,3 +44,4 @@ from .cli.evaluate import *
 from .cli.figures import *
 from .cli.predict import *
 from .cli.rate import *
+from .cli.explore import *
