@@ -97,7 +97,8 @@ def near_duplicates(
         r = signs[at:at+1024]@signs.T
         a,b = np.nonzero(r>=least)
         found += [(at+i, j, r[i,j]) for i,j in zip(a, b) if at+i<j]
-    return pd.DataFrame(found, columns=['a','b','correlation']).sort_values('correlation', ascending=False, ignore_index=True)
+    table = pd.DataFrame(found, columns=['a','b','correlation'])
+    return table.sort_values('correlation', ascending=False, ignore_index=True)
 
 
 # %% ../nbs/36_explore.ipynb #db294a09
@@ -122,8 +123,10 @@ def explore_page(
 )->Path: # `fname`
     "A map of videos with film strips, in one file that needs no network"
     columns = [o for o in table if o!='path']
-    rows = [dict(name=printable(r['path']), x=float(x), y=float(y), strip=_jpeg(look), **{k: _plain(r[k]) for k in columns})
-            for r,(x,y),look in zip(table.to_dict('records'), xy, looks)]
+    def row(r, at, look):
+        own = {k: _plain(r[k]) for k in columns}
+        return dict(name=printable(r['path']), x=float(at[0]), y=float(at[1]), strip=_jpeg(look), **own)
+    rows = [row(*o) for o in zip(table.to_dict('records'), xy, looks)]
     data = json.dumps(dict(videos=rows, columns=columns, next=list(following), same=same.values.tolist()))
     page = Template((sample_videos().parent/'explore.html').read_text(encoding='utf-8'))
     caption = f'{len(rows)} videos; similar ones lie side by side. Point at one to see it.'
