@@ -5,6 +5,8 @@ from fastcore.script import call_parse
 from prp_fastai.all import *
 import tempfile
 
+results = Path(__file__).parent/'results'
+
 def labels_needed(order, labels):
     "How many videos have to be labelled, in this order, until every class has one"
     return 1+max({o: i for i,o in reversed(list(enumerate(labels[order])))}.values())
@@ -41,9 +43,11 @@ def main(
     n:int=20, # Videos that are copied
 ):
     "Measure what `explore_videos` finds"
-    df = list_videos(path/'split/testlist01.txt', root=path/'video', labels=True)
+    df = list_videos(path/'split/testlist01.txt', root=path/'video')
     files = L(df.path.tolist()).map(Path)
-    print(pd.Series(coverage(files, df.label.to_numpy())).to_string())
+    cover = pd.DataFrame([coverage(files, np.array(files.map(parent_label)))])
     with tempfile.TemporaryDirectory() as d: kinds,wrong = duplicates(files, n, Path(d))
-    print(kinds.rename(columns=dict(sum='found', size='planted')).to_string())
-    print(f'{wrong} pairs of other videos are taken for copies')
+    kinds = kinds.rename(columns=dict(sum='found', size='planted')).rename_axis('copy').reset_index()
+    for name,o in (('coverage', cover), ('duplicates', kinds.assign(others_taken_for_copies=wrong))):
+        print(o.to_string())
+        o.to_csv(results/f'{name}.csv', index=False)

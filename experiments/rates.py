@@ -2,7 +2,7 @@
 
 `prp-render mocap15` renders the videos, and `python experiments/sample_model.py mocap15 sample-rate` fits the packaged rate model on training videos of split 1. `python experiments/rates.py --path mocap15` takes its test videos,
 plays them at half, equal and double speed, joins some into films with stretches at other speeds, and compares the model with the same fit on nothing but the mean difference of neighbouring frames.
-`--fit` and `--test` take lists of other videos, as `--root ucf101/video --fit train.txt --test test.txt`; the layer is then fitted on the former."""
+`--fit` and `--test` take lists of other videos, the layer is then fitted on the former: `--root ucf101/video --fit ucf101/split/trainlist01.txt --test ucf101/split/testlist01.txt --only YoYo --epochs 100 --name rates_yoyo`."""
 from fastcore.script import call_parse
 from prp_fastai.all import *
 import tempfile
@@ -61,6 +61,17 @@ def films(models, files, folder, n):
             for kind,rate in (('slow motion',.5),('fast forward',2)):
                 yield dict(film=i, model=name, kind=kind, iou=overlap(true, found, kind, rate))
 
+def trained_on(files, epochs, folder):
+    "The packaged encoder, trained further on rates of other videos"
+    cache_videos(files, folder, frame_size(56))
+    dls = PRPDataLoaders.from_files(files, size=56, bs=16, cache=folder, num_workers=1, valid_pct=.1)
+    set_seed(42)
+    learn = prp_learner(dls, load_encoder('sample'), heads='rate', preset='small')
+    with learn.no_logging(): learn.remove_cb(ProgressCallback).fit_one_cycle(epochs, 4e-3)
+    print(f'rate accuracy after {epochs} epochs: {learn.validate()[1]:.2f}')
+    set_card(learn)
+    return learn.model.encoder
+
 def summary(videos, stretches):
     "Medians of errors in octaves, and mean IoU, a column for each model"
     a = videos.groupby(['model','rate']).agg(octaves=('octaves','median'), sure=('sure','mean')).unstack('model')
@@ -74,20 +85,24 @@ def main(
     root:Path=None, # Folder of other videos
     fit:Path=None, # List of videos in it to fit on
     test:Path=None, # List of videos in it to test on
+    only:str='', # Part of the paths of the videos that are kept
+    epochs:int=0, # Of training the encoder further, on the videos to fit on
     n:int=150, # Test videos, drawn
     n_films:int=10, # Films of eleven test videos
     name:str='rates', # Of the tables in `experiments/results`
 ):
     "Measure a rate model beside the mean difference of frames"
     root,fit,test = root or path/'video',fit or path/'split/trainlist01.txt',test or path/'split/testlist01.txt'
-    train,files = (L(list_videos(o, root=root).path.map(Path).tolist()) for o in (fit,test))
+    train,files = (L(list_videos(o, root=root, allow_missing=bool(only)).path.map(Path).tolist()).filter(lambda o: only in str(o))
+                   for o in (fit,test))
     rng = np.random.default_rng(42)
     train,files = (L(o[i] for i in sorted(rng.permutation(len(o))[:k])) for o,k in ((train,320),(files,n)))
     base = FrameDifference()
     base.card = card_of(load_encoder('sample'))
-    models = {'PRP': load_model('sample-rate') if path else fit_rate_model(load_encoder('sample'), train),
-              'frame difference': fit_rate_model(base, train)}
     with tempfile.TemporaryDirectory() as d:
+        encoder = trained_on(train, epochs, Path(d)/'cache') if epochs else load_encoder('sample')
+        models = {'PRP': load_model('sample-rate') if path else fit_rate_model(encoder, train, draws=20),
+                  'frame difference': fit_rate_model(base, train)}
         videos = pd.DataFrame(list(whole_videos(models, files, Path(d))))
         stretches = pd.DataFrame(list(films(models, files, Path(d), n_films)))
     for o in summary(videos, stretches): print(o.to_string())

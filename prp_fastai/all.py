@@ -29,6 +29,7 @@ from .few_labels import *
 from .saved import *
 from .portable import *
 from .explore import *
+from .stretches import *
 from .predict import *
 from .timeline import *
 from .rate import *

@@ -17,12 +17,17 @@ from .card import *
 from .weights import *
 from .features import *
 from collections import Counter
-from dataclasses import dataclass,replace
+from dataclasses import dataclass,field,replace
 import json
 
 # %% ../nbs/31_retrieval.ipynb #d67d349b
 def _max_pool(x): return F.max_pool3d(x, (1,2,2)).flatten(1)
 def _time_pool(x): return F.adaptive_avg_pool3d(x, (4,1,1)).flatten(1)
+def _powers(x): return torch.stack([x.mean((3,4))**i for i in (1,2,3)], 1).mean(3).flatten(1)
+def _moments(x):
+    m1,m2,m3 = x.double().unflatten(-1, (3,-1)).unbind(-2)
+    var = (m2-m1**2).clamp(min=1e-8)
+    return torch.cat([m1, var, (m3-3*m1*m2+2*m1**3)/var**1.5], -1).to(x.dtype)
 
 @dataclass(frozen=True)
 class RetrievalProtocol(ClipProtocol):
@@ -30,12 +35,14 @@ class RetrievalProtocol(ClipProtocol):
     per_channel:int=1 # Features for each channel of the encoder, at `clip_len` and `size`
     center:bool=False # Subtract the mean, of the gallery and of the queries apart?
     ks:tuple=(1,5,10,20,50) # Numbers of neighbours that are reported
+    finish:callable=field(default=noop, repr=False) # Mean over the clips of a video, (...,d) -> its feature
 
 protocols = dict(
     vcop   = RetrievalProtocol(pool=_max_pool, per_channel=18),
     rspnet = RetrievalProtocol(pixels='RGB, mean and standard deviation of ImageNet'),
     coclr  = RetrievalProtocol(0, clip_len=32, size=128, center=True),
-    tclr   = RetrievalProtocol(9, _time_pool, s=2, pixels='BGR in 0..1', zoom=.8, per_channel=4, ks=(1,5,10,20)))
+    tclr   = RetrievalProtocol(9, _time_pool, s=2, pixels='BGR in 0..1', zoom=.8, per_channel=4, ks=(1,5,10,20)),
+    moments = RetrievalProtocol(pool=_powers, per_channel=3, center=True, finish=_moments))
 
 # %% ../nbs/31_retrieval.ipynb #a9367ea6
 def protocol_for(
@@ -81,6 +88,7 @@ def video_features(
         if isinstance(x, VideoError):
             bad[i] = str(x)
             continue
+        x = p.finish(x)
         if res is None:
             shape = len(videos),len(x)
             res = np.lib.format.open_memmap(fname, 'w+', np.float32, shape) if fname else np.zeros(shape, np.float32)
@@ -140,7 +148,7 @@ def from_learner(cls:VideoIndex,
     source, # What `get_encoder` takes: a `Learner`, file, name or module
     videos, # Paths, or a table with `path` and `label`
     labels=None, # Names of their classes, or function of a path (default: the name of the folder)
-    protocol:str='vcop', # 'vcop', 'rspnet', 'coclr' or 'tclr'
+    protocol:str='vcop', # 'vcop', 'rspnet', 'coclr', 'tclr' or 'moments'
     clip_len:int=None, # Frames in a clip (default: the encoder's, or else the protocol's)
     size:int=None, # Side of the crop in pixels, likewise
     path=None, # Folder to keep the index in (default: in memory)
@@ -275,7 +283,7 @@ def _features_of(self:VideoIndex, query):
     if ndim in (4,5):
         clips = list(query if ndim==5 else query[None])
         x = torch.stack(clips).as_subclass(Tensor).to(self._device())
-        return clip_features(self._encoder().eval(), x, self.protocol),clips
+        return self.protocol.finish(clip_features(self._encoder().eval(), x, self.protocol)),clips
     if ndim in (1,2): return (query[None] if ndim==1 else query),None
     raise ValueError('a query is a path, a clip (3,t,h,w) or a feature (d,), or several of one kind')
 

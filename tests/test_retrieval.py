@@ -265,3 +265,33 @@ def test_the_command(videos, tmp_path, capsys):
     assert len(VideoIndex.load(out/'pretrained-gallery', fname))==16
     df['is_test'] = ~df.is_test; df.to_csv(tmp_path/'seen.csv', index=False)
     with pytest.raises(ValueError, match='allow_seen=True'): prp_retrieve(str(tmp_path/'seen.csv'), str(fname), out=str(tmp_path/'out2'), num_workers=0)
+
+def test_moments_by_definition(videos):
+    "Mean, variance and skewness over time and the clips of a video, of the map's mean over space"
+    net = create_encoder('c3d', .05).eval()
+    p = protocol_for('moments', clip_len=16, size=56)
+    x,_ = video_features(net, videos[:2], p, num_workers=0)
+    maps = torch.stack([o for _,o in each_video(net, videos[:2], replace(p, pool=lambda m: m.mean((3,4)).flatten(1)), average=False, num_workers=0)])
+    v = maps.unflatten(-1, (num_features(net), -1)).double().transpose(1, 2).flatten(2)
+    d = v-v.mean(2, keepdim=True)
+    var = (d**2).mean(2)
+    n = num_features(net)
+    np.testing.assert_allclose(x[:,:n], v.mean(2), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(x[:,n:2*n], var.clamp(min=1e-8), rtol=1e-2, atol=1e-6)
+    lively = var.numpy()>1e-4
+    if lively.any(): np.testing.assert_allclose(x[:,2*n:][lively], ((d**3).mean(2)/var**1.5).numpy()[lively], rtol=2e-2, atol=2e-2)
+
+def test_moments_know_skewness():
+    x = torch.rand(1,3,50,1,1)**4
+    p = protocols['moments']
+    got = p.finish(p.pool(x))[0].numpy()
+    from scipy.stats import skew
+    np.testing.assert_allclose(got[6:], skew(x.flatten(2)[0], axis=1), rtol=1e-3)
+    np.testing.assert_allclose(got[3:6], x.flatten(2)[0].var(1, correction=0), rtol=1e-3)
+
+def test_moments_search_by_file_and_clip(videos):
+    net = create_encoder('c3d', .05).eval()
+    index = VideoIndex.from_learner(net, videos, protocol='moments', clip_len=16, size=56, num_workers=0)
+    found = index.search(videos[0])
+    assert found.files[0][0]==Path(videos[0]) and found.similarity[0,0]>.999
+    assert index.search(torch.rand(3,16,56,56)).similarity.shape[1]==min(10, len(videos))

@@ -233,7 +233,7 @@ def prp_retrieve(
     encoder:str, # Pretrained encoder: a .safetensors file, a packaged one, or a checkpoint of the authors
     out:str='retrieved', # Folder for the results
     queries:str=None, # Other labelled videos, whose test part is searched for (default: that of `source`)
-    protocol:str='vcop', # vcop (as the paper), rspnet, coclr or tclr
+    protocol:str='vcop', # vcop (as the paper), rspnet, coclr, tclr or moments
     split:int=1, # Official split
     clip_len:int=None, # Frames in a clip (default: the encoder's, or else the protocol's)
     size:int=None, # Side of the crop in pixels (default: likewise)
