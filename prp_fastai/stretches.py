@@ -29,7 +29,8 @@ def _windows(net, path, every, first=0., last=math.inf, bs=16):
         begin = np.searchsorted(times, first-1e-6)
         starts = begin+window_starts(times[begin:], every, l) if begin<len(times) else np.empty(0, int)
         starts = starts[times[starts+l-1]<=last+1e-6]
-        if not len(starts): raise VideoError(path, f'no window of {l} frames lies between {first:g} and {min(last, times[-1]):g} seconds')
+        between = f'between {first:g} and {min(last, times[-1]):g} seconds'
+        if not len(starts): raise VideoError(path, f'no window of {l} frames lies {between}')
         for batch in chunked(zip(starts, clips_in_pass(v, [range(i, i+l) for i in starts], p.size)), bs):
             at,clips = zip(*batch)
             x = clip_rows(net, torch.stack(clips).to(device).float()/255, p).cpu().numpy()
