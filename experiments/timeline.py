@@ -35,10 +35,11 @@ def film_scores(learn, files, fname):
     clips = logits.argmax(-1).numpy()==np.array([list(learn.dls.vocab).index(o) for o in true])[:,None]
     found = events(table).end.to_numpy()[:-1]
     off = [np.abs(found-o).min() for o,(a,b) in zip(ends[:-1], zip(true, true[1:])) if a!=b and len(found)]
-    return dict(windows=hit.mean(), n_windows=len(hit), clips=clips.mean(), boundary=np.median(off), near=np.mean(np.array(off)<.64))
+    return dict(windows=hit.mean(), n_windows=len(hit), clips=clips.mean(), boundaries=len(off), found=len(found),
+                off=np.median(off), near=np.mean(np.array(off)<.64))
 
 def hour(learn, files, folder):
-    "Speed and memory of a timeline of an hour, in a process of its own"
+    "Speed of a timeline of an hour in a process of its own, and its resident memory before and at most"
     parts = [read_frames(f, range(probe(f).n_frames), size=(120,160)) for f in files]
     frames = np.moveaxis(torch.cat(parts, 1).numpy(), 0, -1)
     with av.open(str(folder/'hour.mp4'), 'w') as out:
@@ -47,15 +48,16 @@ def hour(learn, files, folder):
         for i in range(90_000): out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frames[i%len(frames)]), format='rgb24')))
         out.mux(stream.encode(None))
     save_model(learn, folder/'model.safetensors')
-    code = f"""from prp_fastai.all import *
-import resource,time
+    code = f"""import time
+from prp_fastai.all import *
+def mb(key): return next(int(o.split()[1])/1024 for o in open('/proc/self/status') if o.startswith(key))
 learn = load_model({str(folder/'model.safetensors')!r})
-start = time.perf_counter()
+before,start = mb('VmRSS'),time.perf_counter()
 table = learn.timeline({str(folder/'hour.mp4')!r})
-print(time.perf_counter()-start, table.end.max(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)"""
+print(time.perf_counter()-start, table.end.max(), before, mb('VmHWM'))"""
     out = subprocess.run([sys.executable,'-c',code], capture_output=True, text=True, check=True).stdout
-    took,length,mb = map(float, out.split()[-3:])
-    return dict(seconds=length, took=took, times_real_time=length/took, resident_MB=mb)
+    took,length,before,most = map(float, out.split()[-4:])
+    return dict(seconds=length, took=took, times_real_time=length/took, MB_before=before, MB_at_most=most)
 
 @call_parse
 def main(
