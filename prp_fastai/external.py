@@ -36,6 +36,10 @@ def printable(
     "Path as printable text"
     return os.fsencode(path).decode(errors='replace')
 
+# %% ../nbs/02_external.ipynb #dfb56480
+pd.set_option('mode.string_storage', 'python')
+
+
 # %% ../nbs/02_external.ipynb #dbd3ec81
 def _folders(path, recurse):
     "(folder, names of its files) under `path`; links are followed, each folder once"
