@@ -244,29 +244,14 @@ def rates_of(
     return table_of_videos(paths, lambda files: _rate_rows(model, files, every), columns, out, made)
 
 
-# %% ../nbs/34b_rate.ipynb #c2d483cb
-def _steps(u, weight, grid, change):
-    "Piecewise constant path over `grid` that costs least: number of the grid's value for each window"
-    cost,back = np.zeros(len(grid)),[]
-    for x,w in zip(u, weight):
-        best = cost.argmin()
-        stay = cost<=cost[best]+change
-        back.append(np.where(stay, np.arange(len(grid)), best))
-        cost = np.where(stay, cost, cost[best]+change)+w*np.abs(x-grid)
-    at,path = int(cost.argmin()),[]
-    for o in reversed(back):
-        path.append(at)
-        at = int(o[at])
-    return np.array(path[::-1])
-
-
 # %% ../nbs/34b_rate.ipynb #79db185b
 def rate_segments(
     curve:pd.DataFrame, # From `rate_curve`
     change:float=2., # Price of a change of rate, in octaves times windows
 )->pd.DataFrame: # One row per stretch: `start`, `end` in seconds, `rate`, `kind`, number of `windows`
     "Stretches of one rate; `kind` is that of `rate_kind`, or 'unsure' where no window is clear"
-    path = _steps(np.log2(curve.rate), curve.sure.astype(float), _grid[::5], change)
+    off = np.abs(np.log2(curve.rate.to_numpy())[:,None]-_grid[::5])
+    path = least_changes(off*curve.sure.to_numpy()[:,None], change)
     run = np.r_[0, (np.diff(path)!=0).cumsum()]
     edges = np.r_[curve.time.iloc[0], (curve.time[:-1].to_numpy()+curve.time[1:].to_numpy())/2, curve.time.iloc[-1]]
     found = []

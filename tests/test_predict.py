@@ -104,6 +104,20 @@ def test_events():
     np.testing.assert_allclose(found[['start','end']], [[0,1.05],[1.05,1.55],[1.55,2.1]])
     test_eq(found.windows.tolist(), [2,1,1])
 
+@pytest.mark.parametrize('seed', range(5))
+def test_least_changes_against_all_sequences(seed):
+    cost,change = np.random.default_rng(seed).random((6,3)),.3
+    def price(path): return sum(cost[i,o] for i,o in enumerate(path))+change*sum(a!=b for a,b in zip(path, path[1:]))
+    best = min(itertools.product(range(3), repeat=6), key=price)
+    np.testing.assert_allclose(price(least_changes(cost, change)), price(best))
+
+def test_a_price_overrules_single_windows():
+    labels = list('aaabaaabbbbb')
+    table = pd.DataFrame(dict(start=np.arange(12)/2, end=np.arange(12)/2+.6, label=labels, probability=.7))
+    test_eq(events(table).label.tolist(), list('abab'))
+    test_eq(events(table, change=1.).label.tolist(), list('ab'))
+    test_eq(len(events(table, change=100.)), 1)
+
 def test_prp_predict_from_the_shell(classifier, tmp_path, monkeypatch):
     learn,files,path = classifier
     monkeypatch.chdir(tmp_path)
