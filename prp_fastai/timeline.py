@@ -141,6 +141,8 @@ def least_changes(
         at = int(o[at])
     return np.array(path[::-1])
 
+
+# %% ../nbs/34a_timeline.ipynb #8910a1d7
 def events(
     table:pd.DataFrame, # From `timeline`
     change:float=0., # Price of a change of label; a window that is overruled costs its probability
