@@ -24,7 +24,7 @@ def joined(files, fname):
     write_video(fname, torch.cat([read_frames(f, range(k), size=(120,160)) for f,k in zip(files, n)], 1), fps=25, crf=18)
     return np.cumsum(n)/25
 
-def film_scores(learn, files, fname, change):
+def film_scores(learn, files, fname):
     "Accuracy of windows that lie in one video, and of clips of the same videos; how far boundaries are off"
     ends,true = joined(files, fname),np.array(files.map(parent_label))
     table = learn.timeline(fname, every=.5)
@@ -33,11 +33,10 @@ def film_scores(learn, files, fname, change):
     hit = (table.label.to_numpy()==true[first])[whole]
     logits = clip_logits(learn, files, 10, num_workers=0)
     clips = logits.argmax(-1).numpy()==np.array([list(learn.dls.vocab).index(o) for o in true])[:,None]
-    found = events(table, change).end.to_numpy()[:-1]
+    found = events(table).end.to_numpy()[:-1]
     off = [np.abs(found-o).min() for o,(a,b) in zip(ends[:-1], zip(true, true[1:])) if a!=b and len(found)]
-    chance = [np.abs(found-o).min() for o in np.random.default_rng(0).uniform(0, ends[-1], 1000)]
     return dict(windows=hit.mean(), n_windows=len(hit), clips=clips.mean(), boundaries=len(off), found=len(found),
-                off=np.median(off), near=np.mean(np.array(off)<.64), near_by_chance=np.mean(np.array(chance)<.64))
+                off=np.median(off), near=np.mean(np.array(off)<.64))
 
 def hour(learn, files, folder):
     "Speed of a timeline of an hour in a process of its own, and its resident memory before and at most"
@@ -64,14 +63,13 @@ print(time.perf_counter()-start, table.end.max(), before, mb('VmHWM'))"""
 def main(
     path:Path, # Folder of `prp-render`
     epochs:int=20, # Of fine-tuning
-    change:float=2., # Price of a change of label, for `events`
     n_films:int=5, # Of 45 test videos each, five minutes
 ):
     "Measure a timeline"
     learn,test = classifier(path, epochs),L(list_videos(path/'split/testlist01.txt', root=path/'video').path.tolist()).map(Path)
     with tempfile.TemporaryDirectory() as d:
         d,rng,rows = Path(d),np.random.default_rng(42),[]
-        for _ in range(n_films): rows.append(film_scores(learn, test[rng.permutation(len(test))[:45].tolist()], d/'film.mp4', change))
+        for _ in range(n_films): rows.append(film_scores(learn, test[rng.permutation(len(test))[:45].tolist()], d/'film.mp4'))
         for name,o in (('timeline_films', pd.DataFrame(rows)), ('timeline_hour', pd.DataFrame([hour(learn, test[:45], d)]))):
             print(o.round(3).to_string())
             o.to_csv(results/f'{name}.csv', index=False)
