@@ -24,19 +24,41 @@ def joined(files, fname):
     write_video(fname, torch.cat([read_frames(f, range(k), size=(120,160)) for f,k in zip(files, n)], 1), fps=25, crf=18)
     return np.cumsum(n)/25
 
-def film_scores(learn, files, fname):
-    "Accuracy of windows that lie in one video, and of clips of the same videos; how far boundaries are off"
-    ends,true = joined(files, fname),np.array(files.map(parent_label))
-    table = learn.timeline(fname, every=.5)
+def film(learn, files, fname):
+    "Timeline of a film of `files`, the second at which each ends, and their classes"
+    ends = joined(files, fname)
+    return learn.timeline(fname, every=.5),ends,np.array(files.map(parent_label))
+
+def window_scores(learn, files, table, ends, true):
+    "Accuracy of windows that lie in one video, and of clips of the same videos"
     first,last = (np.searchsorted(ends, table[o]-e).clip(0, len(files)-1) for o,e in (('start',-1e-6),('end',1e-3)))
     whole = first==last
     hit = (table.label.to_numpy()==true[first])[whole]
     logits = clip_logits(learn, files, 10, num_workers=0)
     clips = logits.argmax(-1).numpy()==np.array([list(learn.dls.vocab).index(o) for o in true])[:,None]
-    found = events(table).end.to_numpy()[:-1]
-    off = [np.abs(found-o).min() for o,(a,b) in zip(ends[:-1], zip(true, true[1:])) if a!=b and len(found)]
-    return dict(windows=hit.mean(), n_windows=len(hit), clips=clips.mean(), boundaries=len(off), found=len(found),
-                off=np.median(off), near=np.mean(np.array(off)<.64))
+    return dict(windows=hit.mean(), n_windows=len(hit), clips=clips.mean())
+
+def boundary_scores(found, label_at, ends, true):
+    "Of the boundaries `found`, and of the labels that `label_at` gives at each tenth of a second"
+    real = ends[:-1][true[:-1]!=true[1:]]
+    off,t = np.abs(found[:,None]-real),np.arange(0, ends[-1]-.05, .1)
+    right = label_at(t)==true[np.searchsorted(ends, t, 'right')]
+    return dict(boundaries=len(real), found=len(found), off=np.median(off.min(0)), within=(off.min(0)<.64).mean(),
+                true=(off.min(1)<.64).mean(), right=right.mean())
+
+def at_each_price(films, prices):
+    "Mean scores of films for each price of a change; and of as many boundaries as there are, evenly spaced, and one label"
+    rows = []
+    for table,ends,true in films:
+        for price in prices:
+            o = events(table, price)
+            def label_at(t): return o.label.to_numpy()[np.searchsorted(o.end, t, 'right').clip(0, len(o)-1)]
+            rows.append(dict(change=price, **boundary_scores(o.end.to_numpy()[:-1], label_at, ends, true)))
+        n = (true[:-1]!=true[1:]).sum()
+        commonest = pd.Series(true).mode()[0]
+        even = boundary_scores(ends[-1]*np.arange(1, n+1)/(n+1), lambda t: np.full(len(t), commonest), ends, true)
+        rows.append(dict(change='evenly spaced', **even))
+    return pd.DataFrame(rows).groupby('change', sort=False).mean().reset_index()
 
 def hour(learn, files, folder):
     "Speed of a timeline of an hour in a process of its own, and its resident memory before and at most"
@@ -67,9 +89,17 @@ def main(
 ):
     "Measure a timeline"
     learn,test = classifier(path, epochs),L(list_videos(path/'split/testlist01.txt', root=path/'video').path.tolist()).map(Path)
+    valid = L(learn.dls.valid.items.path.tolist()).map(Path)
     with tempfile.TemporaryDirectory() as d:
-        d,rng,rows = Path(d),np.random.default_rng(42),[]
-        for _ in range(n_films): rows.append(film_scores(learn, test[rng.permutation(len(test))[:45].tolist()], d/'film.mp4'))
-        for name,o in (('timeline_films', pd.DataFrame(rows)), ('timeline_hour', pd.DataFrame([hour(learn, test[:45], d)]))):
+        d,rng = Path(d),np.random.default_rng(42)
+        def draw(files): return files[rng.permutation(len(files))[:45].tolist()]
+        test_files = [draw(test) for _ in range(n_films)]
+        films = [film(learn, o, d/'film.mp4') for o in test_files]
+        windows = pd.DataFrame([window_scores(learn, o, *f) for o,f in zip(test_files, films)])
+        prices = (0,1,2,4,6,8,12)
+        chosen = at_each_price([film(learn, draw(valid), d/'film.mp4') for _ in range(2)], prices)
+        tables = dict(timeline_films=windows, timeline_validation=chosen, timeline_boundaries=at_each_price(films, prices),
+                      timeline_hour=pd.DataFrame([hour(learn, test[:45], d)]))
+        for name,o in tables.items():
             print(o.round(3).to_string())
             o.to_csv(results/f'{name}.csv', index=False)

@@ -36,6 +36,7 @@ from .rate import *
 from .retrieval import *
 from .architecture import *
 from .interpret import *
+from .app import *
 from .track import *
 from .render import *
 from .cli.shell import *
@@ -46,3 +47,4 @@ from .cli.figures import *
 from .cli.predict import *
 from .cli.rate import *
 from .cli.explore import *
+from .cli.app import *

@@ -6,7 +6,7 @@ Docs: https://prp-fastai.github.io/prp_fastai/rate.html.md"""
 
 # %% auto #0
 __all__ = ['RateModel', 'clip_frames', 'fit_rate_model', 'rate_kind', 'rate_curve', 'rate_of', 'rates_of', 'rate_segments',
-           'plot_rate']
+           'with_rates', 'plot_rate']
 
 # %% ../nbs/34b_rate.ipynb #ec953149
 from fastai.vision.all import *
@@ -14,7 +14,6 @@ from .core import *
 from .read import *
 from .external import printable
 from .transforms import *
-from .block import *
 from .block import *
 from .models.encoders import *
 from .card import *
@@ -263,6 +262,16 @@ def rate_segments(
                           kind=rate_kind(rate) if len(clear) else 'unsure', windows=len(at)))
     return pd.DataFrame(found)
 
+
+# %% ../nbs/34b_rate.ipynb #dae83c3c
+def with_rates(
+    table:pd.DataFrame, # From `timeline`
+    curve:pd.DataFrame, # From `rate_curve` of the same video
+)->pd.DataFrame: # The same with a column `rate`, NaN where that is unsure
+    "The rate in the middle of each window of a timeline"
+    rates = pd.DataFrame(dict(time=curve.time, rate=curve.rate.where(curve.sure)))
+    found = pd.merge_asof(pd.DataFrame(dict(time=(table.start+table.end)/2)), rates, on='time', direction='nearest')
+    return table.assign(rate=found.rate.to_numpy())
 
 # %% ../nbs/34b_rate.ipynb #5cc87bec
 def plot_rate(

@@ -94,7 +94,7 @@ def timeline(self:Learner,
     path, # Video
     every:float=.5, # Seconds from window to window
     features:bool=False, # Keep the encoder's pooled features, in the column `features`?
-)->pd.DataFrame: # One row per window: `start`, `end` in seconds, `label`, `probability`
+)->pd.DataFrame: # Of each window `start`, `end` in seconds, `label`, `probability`; `probs` (C,) of all classes
     "Predict a window every so many seconds. Raises `VideoError` if there is no window"
     o,found,reason = self.dls.recipe,[],''
     with item_tfm(self.dls, RandomClip).reader(path) as v:
@@ -116,7 +116,7 @@ def _table(learn, times, starts, found, features, reason):
     ends = [times[i+l] if i+l<len(times) else times[-1]+step for i in starts]
     best,idxs = p.max(1)
     labels = [learn.dls.vocab[i] for i in idxs.tolist()]
-    res = dict(start=times[starts], end=ends, label=labels, probability=best.numpy())
+    res = dict(start=times[starts], end=ends, label=labels, probability=best.numpy(), probs=list(p.numpy()))
     if features: res['features'] = list(torch.cat([o for _,o in found]).numpy())
     table = pd.DataFrame(res)
     table.attrs['reason'] = reason
@@ -145,13 +145,14 @@ def least_changes(
 # %% ../nbs/34a_timeline.ipynb #8910a1d7
 def events(
     table:pd.DataFrame, # From `timeline`
-    change:float=0., # Price of a change of label; a window that is overruled costs its probability
-)->pd.DataFrame: # One row per event: `start`, `end`, `label`, mean `probability`, number of `windows`
-    "Merge neighbouring windows of one label; with a price, single windows that differ are overruled"
-    if change:
-        names,labels = np.unique(table.label, return_inverse=True)
-        cost = table.probability.to_numpy()[:,None]*(labels[:,None]!=np.arange(len(names)))
-        table = table.assign(label=names[least_changes(cost, change)])
+    change:float=6., # Price of a change of label, in nats; 0 leaves each window its own
+)->pd.DataFrame: # One row per event: `start`, `end`, `label`, its mean `probability`, number of `windows`
+    "The most probable sequence of labels; neighbouring windows of one label are merged"
+    p = np.stack(table.probs)
+    names,at = np.unique(table.label, return_index=True)
+    states = p[at].argmax(1)
+    path = least_changes(-np.log(p[:,states].clip(1e-9)), change)
+    table = table.assign(label=names[path], probability=p[np.arange(len(p)),states[path]])
     run = (table.label!=table.label.shift()).cumsum()
     res = table.groupby(run).agg(start=('start','first'), end=('end','last'), label=('label','first'),
                                  probability=('probability','mean'), windows=('label','size')).reset_index(drop=True)
@@ -170,8 +171,10 @@ def plot_timeline(
     with VideoReader(path) as v: strip = v.frames(np.linspace(0, len(v)-1, n).round())
     fig,(top,low) = plt.subplots(2, 1, figsize=(10,2.6), height_ratios=(1.4,1), layout='constrained')
     strip.show(ctx=top, n=n)
-    names = sorted(set(table.label))
-    for o in events(table).itertuples():
-        low.barh(names.index(o.label), o.end-o.start, left=o.start, alpha=max(.3, o.probability))
+    found = events(table)
+    names = sorted(set(found.label))
+    for o in found.itertuples():
+        i = names.index(o.label)
+        low.barh(i, o.end-o.start, left=o.start, color=f'C{i}', alpha=max(.3, o.probability))
     low.set(yticks=range(len(names)), yticklabels=names, xlabel='seconds', xlim=(table.start.min(), table.end.max()))
     return fig

@@ -97,9 +97,13 @@ def test_what_decodes_before_an_error_is_predicted(classifier, monkeypatch, caps
     table = learn.timeline(files[0], every=.2)
     assert len(table)>2 and table.end.max()<=40/25 and 'the tail is missing' in table.attrs['reason'] and 'the tail is missing' in capsys.readouterr().out
 
+def windows(labels, p=.7):
+    "Windows of two classes; each has probability `p` of its own label"
+    probs = [np.array([p,1-p] if o=='a' else [1-p,p]) for o in labels]
+    return pd.DataFrame(dict(start=np.arange(len(labels))/2, end=np.arange(len(labels))/2+.6, label=list(labels), probability=p, probs=probs))
+
 def test_events():
-    table = pd.DataFrame(dict(start=[0,.5,1,1.5], end=[.6,1.1,1.6,2.1], label=['a','a','b','a'], probability=[1,.5,.8,.9]))
-    found = events(table)
+    found = events(windows('aaba'), change=0)
     test_eq(found.label.tolist(), ['a','b','a'])
     np.testing.assert_allclose(found[['start','end']], [[0,1.05],[1.05,1.55],[1.55,2.1]])
     test_eq(found.windows.tolist(), [2,1,1])
@@ -112,11 +116,13 @@ def test_least_changes_against_all_sequences(seed):
     np.testing.assert_allclose(price(least_changes(cost, change)), price(best))
 
 def test_a_price_overrules_single_windows():
-    labels = list('aaabaaabbbbb')
-    table = pd.DataFrame(dict(start=np.arange(12)/2, end=np.arange(12)/2+.6, label=labels, probability=.7))
-    test_eq(events(table).label.tolist(), list('abab'))
-    test_eq(events(table, change=1.).label.tolist(), list('ab'))
+    table = windows('aaabaaabbbbb')
+    test_eq(events(table, change=0).label.tolist(), list('abab'))
+    found = events(table, change=1.)
+    test_eq(found.label.tolist(), list('ab'))
+    np.testing.assert_allclose(found.probability, [(6*.7+.3)/7, .7])
     test_eq(len(events(table, change=100.)), 1)
+    test_eq(len(events(windows('aaabaaabbbbb', 1.))), 4)
 
 def test_prp_predict_from_the_shell(classifier, tmp_path, monkeypatch):
     learn,files,path = classifier

@@ -19,10 +19,10 @@ from .shell import *
 from .data import *
 
 # %% ../../nbs/41_cli.predict.ipynb #dafb335e
-def _timelines(learn, files, every):
+def _timelines(learn, files, every, change):
     "Events of each video; a row with the reason if there is no answer"
     for o in progress(files):
-        try: table = events(found := learn.timeline(o, every)).assign(reason=found.attrs['reason'])
+        try: table = events(found := learn.timeline(o, every), change).assign(reason=found.attrs['reason'])
         except VideoError as e: table = pd.DataFrame([dict(reason=e.reason)])
         yield table.assign(path=printable(o))
 
@@ -41,6 +41,7 @@ def prp_predict(
     avg:str='logits', # What is averaged over them: `logits` or `prob`
     timeline:bool=False, # Write the events of each video too, beside `out`?
     every:float=.5, # Seconds from window to window of a timeline
+    change:float=6., # Price of a change in it: the higher, the fewer events; 0 leaves each window its own label
     root:str=None, # Folder that paths in a list or table are relative to (default: that of the list)
     num_workers:int=0, # Processes that read videos
 )->pd.DataFrame: # One row per video
@@ -51,7 +52,7 @@ def prp_predict(
     table = learn.predict_videos(files, out, clips, avg, num_workers=num_workers)
     _summary(table)
     if timeline:
-        found,fname = pd.concat(list(_timelines(learn, files, every))),out.with_name(f'{out.stem}_timeline.csv')
+        found,fname = pd.concat(list(_timelines(learn, files, every, change))),out.with_name(f'{out.stem}_timeline.csv')
         found[['path', *found.columns.drop('path')]].to_csv(fname, index=False)
         say(f'events are in {fname}')
     end_command(out, f'prp-predict {source} {model} --timeline' if not timeline else None)
