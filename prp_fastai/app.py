@@ -37,7 +37,8 @@ def _pictures(classifier, index):
     "Name of each further picture, and the function from a path to it"
     def timeline(path): return plot_timeline(path, classifier.timeline(path))
     def neighbours(path): return index.search(path, 5).show()
-    return ({} if classifier is None else {'What happens': timeline}) | ({} if index is None else {'What is like it': neighbours})
+    res = {} if classifier is None else {'What happens': timeline}
+    return res if index is None else {**res, 'What is like it': neighbours}
 
 def _look(path, rates, pictures):
     "The sentence about a video, and its pictures"
