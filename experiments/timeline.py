@@ -89,7 +89,7 @@ def main(
 ):
     "Measure a timeline"
     learn,test = classifier(path, epochs),L(list_videos(path/'split/testlist01.txt', root=path/'video').path.tolist()).map(Path)
-    valid = L(learn.dls.valid.items.path.tolist()).map(Path)
+    valid = L(learn.dls.valid.items).map(Path)
     with tempfile.TemporaryDirectory() as d:
         d,rng = Path(d),np.random.default_rng(42)
         def draw(files): return files[rng.permutation(len(files))[:45].tolist()]

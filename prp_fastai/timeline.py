@@ -77,14 +77,14 @@ def _of_batch(learn, clips, features):
     multi = isinstance(learn.loss_func, BCEWithLogitsLossFlat)
     return (logits.sigmoid() if multi else logits.softmax(-1)).cpu(),mean_pool(maps).cpu() if features else None
 
-def _windows(learn, v, starts, features):
+def _windows(learn, v, starts, features, most=16):
     "Probabilities and features, batch by batch; the error that ended them, if any"
-    o,batch = learn.dls.recipe,[]
+    o,bs,batch = learn.dls.recipe,min(learn.dls.bs, most),[]
     with eval_mode(learn.model):
         try:
             for clip in progress(clips_in_pass(v, [range(i, i+o.clip_len) for i in starts], o.size), len(starts)):
                 batch.append(clip)
-                if len(batch)==learn.dls.bs: yield _of_batch(learn, batch, features),None; batch = []
+                if len(batch)==bs: yield _of_batch(learn, batch, features),None; batch = []
         except VideoError as e: yield None,e
         if batch: yield _of_batch(learn, batch, features),None
 

@@ -1,5 +1,6 @@
 "What a user does with a Learner"
 import pytest,torch
+from fastcore.test import test_eq
 from prp_fastai.all import *
 
 @pytest.fixture
@@ -130,3 +131,13 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(dls, value):
     weight.register_hook(lambda g: g.index_fill(0, torch.tensor([0]), value))
     with learn.no_bar(), learn.no_logging(), pytest.raises(NonFiniteGradient, match=r'1 of \d+ gradients are not finite in epoch 0, training batch 0, the loss is 0\.\d+: recon\.layers\.2\.0\.weight'): learn.fit(1)
     for k,v in learn.model.named_parameters(): assert torch.equal(v, before[k]), k
+
+@pytest.mark.parametrize('total,said', [(60., 'a minute'), (480., '8 minutes'), (9720., '2.7 hours')])
+def test_the_duration_of_a_run_is_told_once(video_folder, monkeypatch, total, said):
+    "The clock moves by two batches of a run of `total` seconds whenever it is asked"
+    dls = PRPDataLoaders.from_folder(video_folder, size=32, bs=2, num_workers=0)
+    per = total/len(dls.train)/4
+    clock,told = iter(np.arange(9)*2*per),[]
+    monkeypatch.setattr('prp_fastai.callback.time', type('clock', (), dict(perf_counter=lambda: next(clock))))
+    with (learn := slim(dls)).no_bar(), learn.no_logging(): learn.fit(4, cbs=SayDuration(told.append))
+    test_eq(told, [f'{per:.2g} seconds a batch of 2: about {said} for 4 epochs, without validation'])

@@ -93,7 +93,8 @@ def prp_scan(
     warn_of_lengths(length_chance(df.n_frames[df.status!='broken'], S, clip_len), len(S))
     say_amiss(df)
     say(f'{len(df)} videos, {df.duration.sum()/3600:.2f} hours, {df.bytes.sum()/1e6:.0f} MB')
-    end_command(fname or 'no manifest', f'prp-pretrain {source}')
+    slim = '' if torch.cuda.is_available() else ' --recipe small --width .125 --size 56'
+    end_command(fname or 'no manifest', f'prp-pretrain {source}{slim}')
 
 # %% ../../nbs/40a_cli.data.ipynb #aceaaee6
 @command()

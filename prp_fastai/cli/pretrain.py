@@ -70,7 +70,7 @@ def _fit(learn, out, settings, resume):
     run = Resume(out)
     if not resume: run.file.unlink(missing_ok=True)
     log = tracker(settings['log'], out, settings, resume) if settings['log'] else []
-    cbs = [SaveBestEncoder(out/'encoder.safetensors'), WatchVideos(settings['max_bad']), run, *log]
+    cbs = [SaveBestEncoder(out/'encoder.safetensors'), WatchVideos(settings['max_bad']), SayDuration(say), run, *log]
     with learn.distrib_ctx(): learn.fit_recipe([*cbs, *accumulating(settings['accumulate'])])
 
 _own = ('source','out','valid','root','recipe','config','resume','speed','accumulate','max_bad','log')
