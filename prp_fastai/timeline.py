@@ -88,6 +88,15 @@ def _windows(learn, v, starts, features, most=16):
         except VideoError as e: yield None,e
         if batch: yield _of_batch(learn, batch, features),None
 
+
+# %% ../nbs/34a_timeline.ipynb #676845fc
+def _kept(found, res, at, n):
+    "Write what a batch gave into memory for `n` rows; many small pieces would keep freed memory from being used again"
+    found = found or [None if o is None else np.empty((n, o.shape[1]), np.float32) for o in res]
+    for o,x in zip(found, res):
+        if x is not None: o[at:at+len(x)] = x
+    return found,at+len(res[0])
+
 # %% ../nbs/34a_timeline.ipynb #86d37c44
 @patch
 def timeline(self:Learner,
@@ -96,7 +105,7 @@ def timeline(self:Learner,
     features:bool=False, # Keep the encoder's pooled features, in the column `features`?
 )->pd.DataFrame: # Of each window `start`, `end` in seconds, `label`, `probability`; `probs` (C,) of all classes
     "Predict a window every so many seconds. Raises `VideoError` if there is no window"
-    o,found,reason = self.dls.recipe,[],''
+    o,found,n,reason = self.dls.recipe,[],0,''
     with item_tfm(self.dls, RandomClip).reader(path) as v:
         times = frame_times(v)
         starts = window_starts(times, every, o.clip_len)
@@ -104,20 +113,19 @@ def timeline(self:Learner,
         if lost:=getattr(v, 'n_lost', 0): reason = f'{lost} frames cannot be decoded'
         for res,e in _windows(self, v, starts, features):
             if e: reason = f'decoding ended early: {e.reason}'
-            else: found.append(res)
-    return _table(self, times, starts, found, features, reason)
+            else: found,n = _kept(found, res, n, len(starts))
+    return _table(self, times, starts[:n], found, reason)
 
 # %% ../nbs/34a_timeline.ipynb #2e0cc0dc
-def _table(learn, times, starts, found, features, reason):
+def _table(learn, times, starts, found, reason):
     "Rows of the windows that were predicted"
     if not found: raise VideoError('the video', reason or 'no window was predicted')
-    p,l,step = torch.cat([o for o,_ in found]),learn.dls.recipe.clip_len,float(np.median(np.diff(times)))
-    starts = starts[:len(p)]
+    p,x = (None if o is None else o[:len(starts)] for o in found)
+    l,step = learn.dls.recipe.clip_len,float(np.median(np.diff(times)))
     ends = [times[i+l] if i+l<len(times) else times[-1]+step for i in starts]
-    best,idxs = p.max(1)
-    labels = [learn.dls.vocab[i] for i in idxs.tolist()]
-    res = dict(start=times[starts], end=ends, label=labels, probability=best.numpy(), probs=list(p.numpy()))
-    if features: res['features'] = list(torch.cat([o for _,o in found]).numpy())
+    labels = [learn.dls.vocab[i] for i in p.argmax(1).tolist()]
+    res = dict(start=times[starts], end=ends, label=labels, probability=p.max(1), probs=list(p))
+    if x is not None: res['features'] = list(x)
     table = pd.DataFrame(res)
     table.attrs['reason'] = reason
     if reason: print(f'{len(table)} windows are predicted; {reason}')

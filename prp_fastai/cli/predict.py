@@ -53,7 +53,7 @@ def prp_predict(
     _summary(table)
     if timeline:
         found,fname = pd.concat(list(_timelines(learn, files, every, change))),out.with_name(f'{out.stem}_timeline.csv')
-        found[['path', *found.columns.drop('path')]].to_csv(fname, index=False)
+        found[['path', *found.columns.drop('path')]].round(4).to_csv(fname, index=False)
         say(f'events are in {fname}')
     end_command(out, f'prp-predict {source} {model} --timeline' if not timeline else None)
     return table
