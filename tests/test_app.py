@@ -25,12 +25,15 @@ def page(files, classifier):
     app.close()
 
 def test_a_video_is_answered_in_words_and_pictures(page, files):
+    plt.figure()
+    before = plt.get_fignums()
     said,*pictures = ask(page, files[1])
     model = load_model('sample-rate')
     test_eq(said, rate_sentence(rate_of(model, files[1]), rate_segments(rate_curve(model, files[1]))))
     test_eq(len(pictures), 3)
     assert all(o['plot'].startswith('data:image/') for o in pictures)
-    test_eq(plt.get_fignums(), [])
+    test_eq(plt.get_fignums(), before)
+    plt.close()
 
 def test_what_cannot_be_looked_at_is_answered_with_the_reason(page, files, tmp_path):
     short = write_video(tmp_path/'short.mp4', read_frames(files[0], range(9)))
