@@ -43,9 +43,8 @@ def _pictures(classifier, index):
 def _look(path, rates, pictures):
     "The sentence about a video, and its pictures"
     curve = rate_curve(rates, path)
-    figs = [plot_rate(path, curve), *(o(path) for o in pictures)]
-    for o in figs: plt.close(o)
-    return [rate_sentence(rate_of(rates, path), rate_segments(curve)), *figs]
+    said = rate_sentence(rate_of(rates, path), rate_segments(curve))
+    return [said, plot_rate(path, curve), *(o(path) for o in pictures)]
 
 # %% ../nbs/37_app.ipynb #50a924d8
 def video_app(

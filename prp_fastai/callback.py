@@ -78,20 +78,18 @@ class SkipUnread(Callback):
 
 # %% ../nbs/22_callback.ipynb #d631f6b0
 class SayDuration(Callback):
-    "Say how long the run will take, after some batches of its first epoch"
+    "Say how long the run will take, after three batches; the first, in which memory is found, is not timed"
     run_valid = False
     def __init__(self,
         say=print, # Function of a text
-        batches:int=2, # To time; the first, in which memory is found, is not timed
-    ): store_attr()
+    ): self.say = say
 
     def before_fit(self): self.n_seen = 0
     def after_batch(self):
         self.n_seen += 1
         if self.n_seen==1: self.start = time.perf_counter()
-        elif self.n_seen==self.batches+1:
-            per = (time.perf_counter()-self.start)/self.batches
-            left = self.n_epoch-self.epoch
+        elif self.n_seen==3:
+            per,left = (time.perf_counter()-self.start)/2,self.n_epoch-self.epoch
             total = per*len(self.dls.train)*left
             took = f'{total/3600:.1f} hours' if total>=5400 else f'{total/60:.0f} minutes' if total>90 else 'a minute'
             self.say(f'{per:.2g} seconds a batch of {self.dls.bs}: about {took} for {left} epochs, without validation')

@@ -77,9 +77,9 @@ def _of_batch(learn, clips, features):
     multi = isinstance(learn.loss_func, BCEWithLogitsLossFlat)
     return (logits.sigmoid() if multi else logits.softmax(-1)).cpu(),mean_pool(maps).cpu() if features else None
 
-def _windows(learn, v, starts, features, most=16):
+def _windows(learn, v, starts, features):
     "Probabilities and features, batch by batch; the error that ended them, if any"
-    o,bs,batch = learn.dls.recipe,min(learn.dls.bs, most),[]
+    o,bs,batch = learn.dls.recipe,min(learn.dls.bs, 16),[]
     with eval_mode(learn.model):
         try:
             for clip in progress(clips_in_pass(v, [range(i, i+o.clip_len) for i in starts], o.size), len(starts)):

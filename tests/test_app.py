@@ -1,5 +1,5 @@
 "The page that looks at videos, asked as a browser would"
-import pytest,signal,socket,subprocess
+import inspect,pytest,signal,socket,subprocess
 from fastcore.test import test_eq
 from prp_fastai.all import *
 from test_cli import bin,fork
@@ -43,9 +43,12 @@ def test_what_cannot_be_looked_at_is_answered_with_the_reason(page, files, tmp_p
     with pytest.raises(client.exceptions.AppError, match='no video yet'):
         client.Client(page, verbose=False).predict(None, api_name='/look')
 
-def test_without_gradio_it_says_so(monkeypatch):
+def test_without_gradio_it_says_so(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'gradio', None)
     with pytest.raises(ImportError, match='pip install gradio'): video_app(load_model('sample-rate'))
+    with pytest.raises(SystemExit) as e: run_command(inspect.unwrap(prp_app), prp_app.parser(), [])
+    said = capsys.readouterr().err
+    assert e.value.code==2 and said.startswith('prp-app: ') and 'pip install gradio' in said and said.count('\n')==1
 
 @pytest.mark.parametrize('sure,kinds,said', [
     (True, ['as filmed','slow motion','unsure'], 'whole video: as filmed (1×); 1.0 to 2.0 s: slow motion (0.5×)'),
@@ -68,8 +71,8 @@ def test_prp_app_from_the_shell(files, classifier, tmp_path):
             with socket.socket() as s:
                 if s.connect_ex(('127.0.0.1', port)): time.sleep(.2)
                 else: break
-        said,*pictures = ask(f'http://127.0.0.1:{port}', files[0])
         assert p.poll() is None, (tmp_path/'log').read_text()
+        said,*pictures = ask(f'http://127.0.0.1:{port}', files[0])
         test_eq(len(pictures), 3)
         assert said.startswith('whole video: ')
     finally:

@@ -39,3 +39,19 @@ def test_drawn_labels_cover_every_class():
         few = f(train, 14, seed)
         assert len(set(few))==14 and train.loc[few].label.value_counts().min()>=2 and len(train.loc[few].label.unique())==5
     assert set(f(train, 14, 0))!=set(f(train, 14, 1))
+
+def test_boundaries_of_a_timeline():
+    "One boundary a tenth of a second off, one made up; the label is wrong for a second and a tenth of eight"
+    ends,true = np.array([3.,5.,8.]),np.array(['a','a','b'])
+    def label_at(t): return np.where(t>=5.1, 'b', np.where((t>=1) & (t<2), 'b', 'a'))
+    o = script('timeline').boundary_scores(np.array([1.,2.,5.1]), label_at, ends, true)
+    test_eq([o[k] for k in ('boundaries','found','within')], [1,3,1.])
+    np.testing.assert_allclose([o['off'],o['true'],o['right']], [.1,1/3,1-1.1/8], atol=.015)
+
+def test_each_price_of_a_change():
+    p = np.array([[.9,.1]]*4+[[.4,.6]]+[[.9,.1]]*3+[[.1,.9]]*8)
+    table = pd.DataFrame(dict(start=np.arange(16)/2, end=np.arange(16)/2+.64, label=np.array(list('ab'))[p.argmax(1)], probs=list(p)))
+    film = table,np.array([4.,8.]),np.array(['a','b'])
+    o = script('timeline').at_each_price([film], (0,4)).set_index('change')
+    test_eq(o.found.tolist(), [3,1,1])
+    assert o.right[4]>.98>o.right[0] and o.right['evenly spaced']==.5 and o.off['evenly spaced']==0

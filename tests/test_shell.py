@@ -63,7 +63,7 @@ def test_commands_from_scan_to_retrieval(labelled, tmp_path, monkeypatch):
     said = {}
     said['scan'] = fork('prp-scan', videos, '--manifest', 'm.csv')
     said['cache'] = fork('prp-cache', videos, 'cache', '--size', 24)
-    said['pretrain'] = fork('prp-pretrain', videos, '--width', .05, '--size', 24, '--epochs', 1, '--bs', 4, *small)
+    said['pretrain'] = fork('prp-pretrain', videos, '--width', .05, '--size', 24, '--epochs', 1, '--bs', 3, *small)
     said['finetune'] = fork('prp-finetune', videos, '--encoder', unseen, '--epochs', 1, '--bs', 2, '--balance', 'loss', *small)
     said['probe'] = fork('prp-probe', videos, unseen, '--clips', 2, *small)
     said['retrieve'] = fork('prp-retrieve', videos, unseen, '--shown', 1, *small)
@@ -73,7 +73,9 @@ def test_commands_from_scan_to_retrieval(labelled, tmp_path, monkeypatch):
         assert wrote.startswith('written: ') and then.startswith('next: prp-'), (name, text)
         assert (tmp_path/wrote.removeprefix('written: ')).exists()
         assert '█' not in text and '\r' not in text, name
+    assert 'seconds a batch of 3: about a minute for 1 epochs' in said['pretrain']
     text = said['finetune']
+    assert 'test videos are few: an accuracy may be off by' in text
     assert 'videos to train and validate on are few' in text and 'Without fine-tuning, accuracy' in text
     assert all(o in text for o in ('train','valid','test')) and load_model('finetuned/model.safetensors').dls.vocab==['a','b']
 

@@ -10,7 +10,6 @@ __all__ = ['prp_app']
 # %% ../../nbs/44_cli.app.ipynb #5e1e0d83
 from fastai.vision.all import *
 from ..core import *
-from ..weights import *
 from ..retrieval import *
 from ..saved import *
 from ..rate import *
@@ -29,12 +28,8 @@ def prp_app(
     port:int=7860, # Of the address
 ):
     "Open a page that looks at videos: how fast they play, what happens, what is like them"
-    plt.switch_backend('agg')
-    net,classifier,index = load_model(rates),None,None
+    net,classifier,index = load_model(rates),load_classifier(model) if model else None,None
     if not isinstance(net, RateModel): raise ValueError(f'{rates} is no rate model')
-    if model:
-        if read_card(model).get('kind')!='classifier': raise ValueError(f'{model} is no classifier')
-        classifier = load_model(model)
     if videos: index = VideoIndex.from_learner(encoder, find_videos(videos, root), skip_bad=True)
     say(f'open http://127.0.0.1:{port} in a browser; ctrl-C ends it')
     video_app(net, classifier, index).launch(server_name='127.0.0.1', server_port=port, quiet=True)

@@ -179,7 +179,7 @@ def prp_test(
     tables = {name: split_table(each, dfs, 1 if name=='pretrained' else None) for name,each in accs.items()}
     res = write_table(pd.concat(tables, names=['weights','split']), run/f'test-{test}', {**o, 'clips':clips, 'avg':avg})
     n = min(o.is_test.sum() for o in dfs.values())
-    if n<200: say(f'{n} test videos are few: an accuracy may be off by {98/n**.5:.0f} points (binomial, 95 %)')
+    if n<200: say(f'{n} test videos are few: an accuracy may be off by {196*(.25/n)**.5:.0f} points (binomial, 95 %)')
     end_command(run, f'prp-predict YOUR_VIDEOS {run/"model.safetensors"}')
     return res
 

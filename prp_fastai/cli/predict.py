@@ -46,9 +46,7 @@ def prp_predict(
     num_workers:int=0, # Processes that read videos
 )->pd.DataFrame: # One row per video
     "Predict the class of each video, and what happens when"
-    files,learn,out = find_videos(source, root),load_model(model),Path(out)
-    if not hasattr(learn, 'predict_videos') or getattr(learn, 'recipe', None):
-        raise ValueError(f'{model} is no classifier')
+    files,learn,out = find_videos(source, root),load_classifier(model),Path(out)
     table = learn.predict_videos(files, out, clips, avg, num_workers=num_workers)
     _summary(table)
     if timeline:

@@ -73,10 +73,10 @@ def run_command(
     parser, # `argparse.ArgumentParser` of its options
     args:list=None, # Words of the command line (default: those of this process)
 ):
-    "Run `f` with what a command line says. A mistake of the user exits with one sentence and code 2"
+    "Run `f` with a command line. A mistake of the user, or a missing package, exits with one sentence and code 2"
     try: f(**vars(parser.parse_args(args)))
     except KeyboardInterrupt: sys.exit(130)
-    except (ValueError,OSError,VideoError) as e:
+    except (ValueError,OSError,ImportError,VideoError) as e:
         if not _is_mistake(e, f): raise
         print(f'{parser.prog}: {_in_options(str(e), parser)}', file=sys.stderr)
         sys.exit(2)
