@@ -11,6 +11,7 @@ from .motion import *
 from .transforms import *
 from .share import *
 from .block import *
+from .clips import *
 from .models.encoders import *
 from .models.prp import *
 from .losses import *
@@ -20,6 +21,8 @@ from .resume import *
 from .speed import *
 from .card import *
 from .learner import *
+from .pretext import *
+from .pretexts.all import *
 from .distributed import *
 from .weights import *
 from .baselines import *

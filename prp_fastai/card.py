@@ -64,7 +64,7 @@ def arch_of(
 )->dict: # `arch` and `width`; for a network of your own, only `arch`, the name of its class
     "Name and width of an encoder, by its layers"
     width = num_features(encoder)/512
-    for arch in encoders if width==1 else ('c3d','r3d','r2plus1d'):
+    for arch in encoders if width==1 else thinned:
         with torch.device('meta'): net = create_encoder(arch, width)
         if str(net)==str(encoder): return dict(arch=arch, width=width)
     return dict(arch=type(encoder).__name__)

@@ -6,7 +6,7 @@ Docs: https://prp-fastai.github.io/prp_fastai/sampling.html.md"""
 
 # %% auto #0
 __all__ = ['span_len', 'dilated_idxs', 'n_starts', 'feasible_rates', 'length_chance', 'target_positions', 'sample_target',
-           'sample_clip', 'linspace_starts', 'check_rates']
+           'sample_clip', 'linspace_starts', 'split_clips', 'check_rates']
 
 # %% ../nbs/03_sampling.ipynb #b3b3a0b1
 import numpy as np,torch
@@ -104,6 +104,16 @@ def linspace_starts(
         raise ValueError(f'{n_frames} frames are too few for a clip, which spans {span_len(s, l)}')
     half = span_len(s, l)/2
     return [int(i-half) for i in np.linspace(half, n_frames-half, n_clips)]
+
+# %% ../nbs/03_sampling.ipynb #9b3761c6
+def split_clips(
+    x:Tensor, # Clips one after another, (n,c,k*l,h,w)
+    k:int, # Clips in an item
+)->Tensor: # (n*k,c,l,h,w), with the channels last in memory
+    "Take apart the clips of each item"
+    n,c,t,h,w = x.shape
+    return x.permute(0,2,3,4,1).reshape(n*k, t//k, h, w, c).permute(0,4,1,2,3)
+
 
 # %% ../nbs/03_sampling.ipynb #19d0f88b
 def check_rates(

@@ -56,7 +56,7 @@ class PlaybackRate(RandItem):
         store_attr()
     def before_call(self, b, split_idx):
         self.do,self.idx,self.rng = True,split_idx,random if self.redraw or not split_idx else item_rng(b[0], self.seed)
-    def __getstate__(self): return {k: v for k,v in vars(self).items() if k!='rng'}
+    def setups(self, dl): self._remember(dl)
     def encodes(self, o): return self._read(*self._video(o[0]))
 
 # %% ../nbs/05_transforms.ipynb #4d73f648
@@ -92,7 +92,10 @@ def _read(self:PlaybackRate, path, s=None):
 
 # %% ../nbs/05_transforms.ipynb #9a25aad5
 @patch
-def setups(self:PlaybackRate, dl):
+def __getstate__(self:PlaybackRate): return {k: v for k,v in vars(self).items() if k!='rng'}
+
+@patch
+def _remember(self:PlaybackRate, dl):
     "Remember the training items, for `short='resample'`"
     if self.short=='resample': self.pool = list(dl.items)
 
@@ -237,12 +240,13 @@ class AugVideo(ItemTransform):
     def __init__(self,
         *tfms, # Of `torchvision.transforms.v2`
         per_frame:bool=False, # Draw for each frame?
+        n_clips:int=1, # Clips one after another in an item, with a draw for each
     ):
         super().__init__()
-        self.tfm,self.per_frame = v2.Compose(tfms),per_frame
+        self.tfm,self.per_frame,self.n_clips = v2.Compose(tfms),per_frame,n_clips
 
     def encodes(self, o):
-        if len(o)<4: return *self._batch(o[0]),*o[1:]
+        if len(o)<4: return *self._several(o[0]),*o[1:]
         X,k,G,M = o
         r = G.shape[2]//X.shape[2]
         G,M = self._batch(G, M)
@@ -260,6 +264,13 @@ def _clip(self:AugVideo, *columns):
     if self.per_frame: columns = map(torch.stack, zip(*(self._draw(*o) for o in zip(*columns))))
     else: columns = self._draw(*columns)
     return [o.as_subclass(Tensor).transpose(0, 1) for o in columns]
+
+@patch
+def _several(self:AugVideo, x):
+    "A batch whose items hold several clips"
+    apart = split_clips(x.as_subclass(Tensor), self.n_clips)
+    clips = self._batch(apart)[0].unflatten(0, (-1,self.n_clips))
+    return [clips.transpose(1, 2).flatten(2, 3).as_subclass(type(x))]
 
 @patch
 def _batch(self:AugVideo, *columns):

@@ -37,7 +37,7 @@ def test_a_recipe_is_a_value():
     assert Recipe()==paper and hash(Recipe())==hash(paper) and pickle.loads(pickle.dumps(authors))==authors
     assert eval(repr(authors))==authors and repr(paper)=='Recipe()' and repr(get_recipe('small', size=56)).count('=')==9
     with pytest.raises(dataclasses.FrozenInstanceError): paper.size = 56
-    with pytest.raises(TypeError, match='colour'): get_recipe(paper, colour=1)
+    with pytest.raises(TypeError, match='sharpness'): get_recipe(paper, sharpness=1)
     assert get_recipe(paper, heads='rate', rates=[1,2])==get_recipe(paper, heads=('rate',), rates='1,2')
 
 @pytest.mark.parametrize('recipe', [*presets.values(), get_recipe(paper, attn=None, rates=(1,2), heads=('recon',), head_convs=False)])

@@ -123,6 +123,14 @@ def _nearest(net, files, drawn, card, save):
 
 def _evenly(files, n): return files[np.linspace(0, len(files)-1, min(n, len(files))).round().astype(int).tolist()]
 
+# %% ../../nbs/40d_cli.figures.ipynb #5f8676d9
+def _prp_run(run, files):
+    "The learner of a run of PRP. Raises `ValueError` for one of another pretext"
+    learn = load_run(run, files)
+    if learn.recipe.clips=='one': return learn
+    raise ValueError(f'{run} is a run of another pretext: give its encoder, {run}/encoder.safetensors')
+
+
 # %% ../../nbs/40d_cli.figures.ipynb #f5f5a295
 @command()
 def prp_figures(
@@ -137,7 +145,7 @@ def prp_figures(
 )->Path: # `index.html`
     "Draw the figures of the paper for an encoder, into one HTML page"
     settings,files = dict(locals()),_evenly(find_videos(source, root).sorted(), videos)
-    learn = load_run(encoder, files) if Path(encoder).is_dir() else None
+    learn = _prp_run(encoder, files) if Path(encoder).is_dir() else None
     model,card = (learn.model,encoder_card(learn)) if learn else encoder_and_card(encoder)
     files = usable_videos(manifest_of(files), tuple(card.get('rates', (1,)))[:1], card['clip_len'])
     if not files: raise ValueError(f'none of {source} is long enough for a clip of {card["clip_len"]} frames')

@@ -21,7 +21,13 @@ from ..models.encoders import *
 from ..callback import *
 from ..resume import *
 from ..speed import *
+
+
+# %% ../../nbs/40b_cli.pretrain.ipynb #c77e77ab
 from ..learner import *
+from ..clips import *
+from ..pretext import *
+from ..pretexts.all import *
 from ..distributed import *
 from ..weights import *
 from ..baselines import *
@@ -35,6 +41,10 @@ from inspect import signature
 import json
 
 # %% ../../nbs/40b_cli.pretrain.ipynb #36510142
+def _kinds(recipe):
+    "DataLoaders and learner for a recipe"
+    return (PRPDataLoaders,prp_learner) if recipe.clips=='one' else (ClipsDataLoaders,pretext_learner)
+
 def _pretrainer(source, valid, root, out, recipe, speed, read_size, **reading):
     "The learner of a run"
     df = list_videos(source, root)
@@ -43,24 +53,45 @@ def _pretrainer(source, valid, root, out, recipe, speed, read_size, **reading):
     if both:={os.path.abspath(o) for o in train} & {os.path.abspath(o) for o in held}:
         raise ValueError(f'{len(both)} videos are to train and to validate on, the first is {min(both)}')
     if isinstance(read_size, str): read_size = numbers(read_size)
-    dls = rank0_first(PRPDataLoaders.from_files, train, held or None, recipe=recipe, read_size=read_size, **reading)
-    learn = line_per_epoch(prp_learner(dls, speed=speed, path=out, model_dir='.'))
+    loaders,learner = _kinds(recipe)
+    dls = rank0_first(loaders.from_files, train, held or None, recipe=recipe, read_size=read_size, **reading)
+    learn = line_per_epoch(learner(dls, speed=speed, path=out, model_dir='.'))
     learn.recorder.train_metrics = True
     return learn
 
 # %% ../../nbs/40b_cli.pretrain.ipynb #11324848
-def _conclude(learn, chance, out, source):
-    "Say and show the results of a run"
-    learn.recorder.train_metrics = False
-    last = dict(zip(learn.recorder.metrics.attrgot('name'), learn.final_record[-len(learn.metrics):]))
+def _say_rates(learn, last, chance):
+    "Say what a run of PRP learned, or what failed"
     if 'rate' in learn.recipe.heads:
         say(f"rate accuracy {last['rate_accuracy']:.3f} after the last epoch; "
             f'the lengths of the videos alone give {chance:.3f}')
     if failed:=what_failed(learn.dls, last.get('rate_accuracy'), last.get('loss_g')): say(failed)
-    learn.show_results()
+
+def _say_answers(learn, last):
+    "Say what a run of another pretext learned, or that nothing was"
+    n = len(learn.dls.valid_ds)
+    for o,by_chance in pretext_chance(learn).items():
+        right = last[f'{o}_accuracy']
+        say(f'{o}: {right:.3f} of the answers are right after the last epoch, {by_chance:.3f} by guessing')
+        if right<by_chance+2*math.sqrt(by_chance*(1-by_chance)/n):
+            say(f'nothing was learned of {o}: train for more epochs, on more videos, or at another learning rate')
+
+
+# %% ../../nbs/40b_cli.pretrain.ipynb #98c9ce95
+def _conclude(learn, chance, out, source):
+    "Say and show the results of a run"
+    learn.recorder.train_metrics = False
+    last = dict(zip(learn.recorder.metrics.attrgot('name'), learn.final_record[-len(learn.metrics):]))
+    is_prp = learn.recipe.clips=='one'
+    if is_prp: _say_rates(learn, last, chance)
+    else: _say_answers(learn, last)
+    if is_prp: learn.show_results()
+    else: plot_answers(learn)
     plt.savefig(out/'results.png', dpi=100)
     plt.close()
-    end_command(out, f'prp-figures {source} {out}')
+    end_command(out, f'prp-figures {source} {out}' if is_prp else
+                     f'prp-retrieve LABELLED_VIDEOS {out/"encoder.safetensors"}')
+
 
 # %% ../../nbs/40b_cli.pretrain.ipynb #39770f43
 def accumulating(n): return [GradientAccumulation(n)] if n else []
@@ -87,7 +118,7 @@ def prp_pretrain(
     out:str='pretrained', # Folder for the results
     valid:str=None, # Videos to validate on, named like `source` (default: those that `source` says, or a share of it)
     root:str=None, # Folder that paths in a list or table are relative to (default: that of the list)
-    recipe:str=paper, # Settings that are not given below: paper, its authors' code, or small for short training
+    recipe:str=paper, # What is not given below: paper, authors (their code), small (short runs), or one of `pretexts`
     config:str=None, # `settings.json` of another run, for what is not given here (default: none)
     resume:bool=False, # Resume the run in `out`, exactly where it stopped?
     speed:str='auto', # Any of channels_last,fold,bf16,compile,recompute; auto for those that win here and keep 32 bits
@@ -96,7 +127,7 @@ def prp_pretrain(
     log:str=None, # Keep losses and figures in `out` for tensorboard, or with wandb (default: neither)
     **kwargs
 )->Learner: # Trained
-    "Pretrain an encoder by playback rate perception on videos without labels"
+    "Pretrain an encoder by playback rate perception, or another pretext, on videos without labels"
     named = {k:v for k,v in locals().items() if k not in ('config','resume','recipe','kwargs')}
     o,out = Recipe.from_dict({'recipe':recipe, **kwargs}),Path(out)
     reading = {k: kwargs.get(k, signature(prp_pretrain).parameters[k].default) for k in _reading}
@@ -110,7 +141,7 @@ def _pretrain(recipe, out, named, reading, resume):
     learn = _pretrainer(*(named[k] for k in ('source','valid','root')), out, recipe, named['speed'], **reading)
     keep_settings(out, settings, resume, () if recipe.schedule=='one_cycle' else ('epochs',))
     say(f'{len(learn.dls.train_ds)} videos to train on, {len(learn.dls.valid_ds)} to validate on')
-    chance = rate_chance(learn.dls)
+    chance = rate_chance(learn.dls) if recipe.clips=='one' else None
     if 'rate' in recipe.heads: warn_of_lengths(chance, learn.dls.c)
     _fit(learn, out, settings, resume)
     if not rank_distrib(): _conclude(learn, chance, out, named['source'])
@@ -128,8 +159,9 @@ def load_run(
     if 'recon_rate' not in o or not (run/'last.pth').exists():
         raise FileNotFoundError(f'{run} holds no finished run of prp-pretrain')
     recipe = Recipe.from_dict(o)
-    dls = PRPDataLoaders.from_files(files, files, recipe=recipe, bs=min(recipe.bs, len(files)), num_workers=0)
-    learn = prp_learner(dls, path=run, model_dir='.')
+    loaders,learner = _kinds(recipe)
+    dls = loaders.from_files(files, files, recipe=recipe, bs=min(recipe.bs, len(files)), num_workers=0)
+    learn = learner(dls, path=run, model_dir='.')
     state = torch.load(run/'last.pth', map_location=dls.device, weights_only=True)
     learn.model.load_state_dict(state['model'])
     return learn
