@@ -6,3 +6,4 @@ from .relative import *
 from .rank import *
 from .order import *
 from .warp import *
+from .modern import *
