@@ -6,7 +6,7 @@ nbs = Path(__file__).resolve().parent.parent/'nbs'
 sections = {  # A notebook belongs to the first pattern that it matches
     'Get started': ('index','tutorials/quickstart','tutorials/own_videos'),
     'Tutorials': ('tutorials/pretrain_ucf101','tutorials/recognition','tutorials/retrieval','tutorials/paper_figures','tutorials/*'),
-    'Data': ('0*',), 'Models': ('1*',), 'Training': ('2*',), 'Evaluation': ('3*',), 'Measurements': ('results','benchmarks'), 'Tools': ('*',)}
+    'Data': ('0*',), 'Models': ('1*',), 'Training': ('2*',), 'Evaluation': ('3*',), 'Measurements': ('results','pretexts','benchmarks'), 'Tools': ('*',)}
 
 def contents(nbs=nbs):
     "Each section with its notebooks, in order"

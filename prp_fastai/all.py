@@ -13,6 +13,7 @@ from .share import *
 from .block import *
 from .clips import *
 from .models.encoders import *
+from .models.foreign import *
 from .models.prp import *
 from .losses import *
 from .metrics import *
@@ -23,6 +24,7 @@ from .card import *
 from .learner import *
 from .pretext import *
 from .pretexts.all import *
+from .frame_maps import *
 from .distributed import *
 from .weights import *
 from .baselines import *

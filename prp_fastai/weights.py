@@ -14,6 +14,7 @@ from fastai.vision.all import *
 from fastai.callback.tracker import TrackerCallback
 from .external import *
 from .models.encoders import *
+from .models.foreign import *
 from .models.prp import *
 from .card import *
 from safetensors import safe_open
@@ -87,7 +88,9 @@ def load_encoder(
 )->nn.Module: # The encoder with its `card`, in evaluation mode
     "The encoder in `fname`. Raises `ValueError` if the weights are another network's"
     card = read_card(fname)
-    encoder = create_encoder(arch or card['arch'], card.get('width', 1.))
+    foreign = arch is None and '/' in card['arch']
+    encoder = (foreign_encoder(card['arch'], **card.get('made', {})) if foreign else
+               create_encoder(arch or card['arch'], card.get('width', 1.)))
     load_tensors(encoder, fname, '' if card.get('kind', 'encoder')=='encoder' else 'encoder.')
     encoder.card = headless(card)
     return encoder.eval()
