@@ -106,11 +106,12 @@ def maps_learner(
     bs:int=32, # Clips in a batch
     **kwargs # Passed to `Learner`
 )->Learner:
-    "Learner of playback rate for the blocks of `encoder`. Raises `ValueError` if it has none"
+    "Learner of playback rate for the blocks of `encoder`. Raises `ValueError` without blocks or a full batch"
     blocks = encoder.net.temporal
     if not len(blocks): raise ValueError('there is nothing to train: the encoder has no blocks')
     valid = set(valid_idx)
     parts = [[f for i,f in enumerate(kept) if (i in valid)==o] for o in (False,True)]
+    if len(parts[0])<bs: raise ValueError(f'{len(parts[0])} videos do not fill a batch of {bs}')
     train,valid = (MapClips(o, rates, seed=s) for o,s in zip(parts, (None,42)))
     model = nn.Sequential(blocks, RateHead(encoder.num_features, len(rates), head_convs=False))
     return Learner(DataLoaders.from_dsets(train, valid, bs=bs, num_workers=0), model, CrossEntropyLossFlat(),
