@@ -48,7 +48,7 @@ def test_a_name_wins_over_the_preset(video_folder):
     dls = PRPDataLoaders.from_folder(video_folder, **small, preset='authors', crop='random', diff='adjacent')
     rated,crop,batch = parts(dls)
     assert (crop.crop,batch.motion.diff,rated.short)==('random','adjacent','resample')
-    with pytest.raises(ValueError, match='preset must be one of paper, authors'): PRPDataLoaders.from_folder(video_folder, **small, preset='modern')
+    with pytest.raises(ValueError, match='preset must be one of paper, authors'): PRPDataLoaders.from_folder(video_folder, **small, preset='unknown')
 
 def test_authors_train(video_folder):
     learn = prp_learner(PRPDataLoaders.from_folder(video_folder, **small, preset='authors'), 'c3d', width=.05)
