@@ -39,6 +39,7 @@ from .predict import *
 from .timeline import *
 from .rate import *
 from .retrieval import *
+from .motion_benchmark import *
 from .architecture import *
 from .interpret import *
 from .app import *
@@ -52,4 +53,5 @@ from .cli.figures import *
 from .cli.predict import *
 from .cli.rate import *
 from .cli.explore import *
+from .cli.benchmark import *
 from .cli.app import *

@@ -6,8 +6,8 @@ Docs: https://prp-fastai.github.io/prp_fastai/recognition.html.md"""
 
 # %% auto #0
 __all__ = ['VideoClassifier', 'classifier_splitter', 'video_learner', 'StepLR', 'KeepBest', 'each_logits', 'clip_logits',
-           'average_clips', 'VideoInterpretation', 'recognition_accuracy', 'plot_top_losses', 'probe_table',
-           'split_table']
+           'average_clips', 'VideoInterpretation', 'recognition_accuracy', 'plot_top_losses', 'probe_scores',
+           'probe_table', 'split_table']
 
 # %% ../nbs/30_recognition.ipynb #ee47b9a5
 from fastai.vision.all import *
@@ -224,6 +224,21 @@ def plot_top_losses(x:TensorVideo, y:TensorCategory, samples, outs, raws, losses
     titles = [[title(*o)] for o in zip(samples, outs, raws, losses)]
     return show_strips([[s[0]] for s in samples], titles, n_frames, 10, colors)
 
+# %% ../nbs/30_recognition.ipynb #f93add02
+def probe_scores(
+    X:np.ndarray, # Features, (n,d)
+    labels, # Classes, n
+    is_test, # Which are tested on, n: True or False
+    k:int=5, # Neighbours that vote
+    C:float=1., # Inverse strength of the regression's regularisation
+)->dict: # `linear` and `knn`: accuracy, 0..1
+    "Linear probe and nearest neighbours on features"
+    test,y = np.asarray(is_test, bool),np.asarray(labels)
+    neighbours = KNeighborsClassifier(min(k, (~test).sum()), metric='cosine')
+    probes = dict(linear=LogisticRegression(C=C, max_iter=2000), knn=neighbours)
+    fitted = {o: make_pipeline(StandardScaler(), m).fit(X[~test], y[~test]) for o,m in probes.items()}
+    return {o: m.score(X[test], y[test]) for o,m in fitted.items()}
+
 # %% ../nbs/30_recognition.ipynb #98fd6d95
 @delegates(pooled_features, but=['encoder','files'])
 def probe_table(
@@ -240,15 +255,10 @@ def probe_table(
     if test.all() or not test.any():
         raise ValueError(f'{(~test).sum()} videos to train and {test.sum()} to test on: a probe needs both')
     if df.label[~test].nunique()<2: raise ValueError(f'one class, {df.label.iloc[0]!r}, leaves nothing to tell apart')
-    nets,res = dict(pretrained=get_encoder(encoder)),{}
+    nets,files = dict(pretrained=get_encoder(encoder)),df.path.tolist()
     if baseline: nets['random'] = reinitialized(nets['pretrained'], seed)
-    for name,net in nets.items():
-        X = pooled_features(net, df.path.tolist(), **kwargs)
-        neighbours = KNeighborsClassifier(min(k, (~test).sum()), metric='cosine')
-        probes = dict(linear=LogisticRegression(C=C, max_iter=2000), knn=neighbours)
-        fitted = {o: make_pipeline(StandardScaler(), m).fit(X[~test], df.label[~test]) for o,m in probes.items()}
-        res[name] = {o: m.score(X[test], df.label[test]) for o,m in fitted.items()}
-    return pd.DataFrame(res).T
+    scores = {o: probe_scores(pooled_features(net, files, **kwargs), df.label, test, k, C) for o,net in nets.items()}
+    return pd.DataFrame(scores).T
 
 # %% ../nbs/30_recognition.ipynb #d1863ab1
 def split_table(

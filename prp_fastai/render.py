@@ -274,13 +274,17 @@ def _clip_name(action, group, clip):
     "Path of a clip in UCF101's naming"
     return f'{action}/v_{action}_g{group:02}_c{clip:02}.mp4'
 
+def _n_test(takes):
+    "Groups of each action that a split tests"
+    return max(1, max(takes.itemgot(1))//5)
+
 def _write_splits(
     path, # Folder to write to
     takes:L, # (action, group, clip) of every clip
 ):
     "Write UCF101's lists: classes, and three splits by group"
     ids = {o:i for i,o in enumerate(takes.itemgot(0).unique(), 1)}
-    n = max(1, max(takes.itemgot(1))//5)
+    n = _n_test(takes)
     def write(name, lines): (Path(path)/name).mk_write(''.join(f'{o}\n' for o in lines))
     write('classInd.txt', [f'{i} {o}' for o,i in ids.items()])
     for k in range(3):
@@ -290,12 +294,20 @@ def _write_splits(
 
 # %% ../nbs/50_render.ipynb #0b66c8cb
 def _render_one(o, out, seed, fps=25, **kwargs):
-    action,group,clip = o
-    path = out/'video'/_clip_name(*o)
+    fname,acted,(action,group,clip) = o
+    path = out/fname
     path.parent.mkdir(parents=True, exist_ok=True)
-    frames = render_clip(action, (seed,mocap_actions.index(action),group), clip, fps=fps, **kwargs)
+    frames = render_clip(acted, (seed,mocap_actions.index(action),group), clip, fps=fps, **kwargs)
     x264 = dict(crf=28, preset='slow', g=len(frames[0]), sc_threshold=0, threads=1, mbtree=0)
     write_video(path.with_name('.'+path.name), frames, fps, **x264).rename(path)
+
+# %% ../nbs/50_render.ipynb #417833b0
+def _twin(take, seed, classes):
+    "Another action in the scene of a clip: name of the file, and action"
+    action,group,clip = take
+    others = [o for o in classes if o!=action]
+    acted = others[np.random.default_rng([seed, mocap_actions.index(action), group, clip]).integers(len(others))]
+    return f'twins/{acted}/v_{acted}_twin_of_{Path(_clip_name(*take)).name[2:]}',acted
 
 # %% ../nbs/50_render.ipynb #dc8c677b
 @delegates(render_clip, but=['action','take'])
@@ -306,13 +318,17 @@ def render_set(
     seed:int=0, # The same seed gives the same videos
     n_workers:int=defaults.cpus, # Processes
     classes=mocap_actions, # Actions to render
+    twins:bool=False, # Also render a twin of each test video of split 1, into the folder `twins`?
     **kwargs
 )->Path: # `out`
-    "Render a dataset in UCF101's layout: the folders `video` and `split`"
+    "Render a dataset in UCF101's layout: `video` and `split`. Raises `ValueError` for twins of a single action"
     out,per_group = Path(out),per_group or -(-per_class//20)
+    if twins and len(classes)<2: raise ValueError(f'a twin needs another action than {classes[0]}')
     takes = L((o, i//per_group+1, i%per_group+1) for o in classes for i in range(per_class))
     _write_splits(out/'split', takes)
-    missing = takes.filter(lambda o: not (out/'video'/_clip_name(*o)).exists())
+    jobs = takes.map(lambda o: (f'video/{_clip_name(*o)}', o[0], o))
+    if twins: jobs += [(*_twin(o, seed, classes), o) for o in takes if o[1]<=_n_test(takes)]
+    missing = jobs.filter(lambda o: not (out/o[0]).exists())
     if missing: parallel(_render_one, missing, out=out, seed=seed, n_workers=n_workers, progress=True, **kwargs)
     return out
 
@@ -324,7 +340,8 @@ def prp_render(
     per_group:int=None, # Clips that share actor, background and approximate camera (default: enough for 20 groups)
     seed:int=0, # The same seed gives the same videos
     n_workers:int=defaults.cpus, # Processes
+    twins:bool=False, # Also a twin of each test video, for `prp-benchmark`?
 ):
     "Render missing videos of a dataset of 15 human actions in UCF101's layout"
-    render_set(out, per_class, per_group, seed, n_workers)
+    render_set(out, per_class, per_group, seed, n_workers, twins=twins)
     end_command(out, f'prp-pretrain {out}/split/trainlist01.txt --root {out}/video --preset small')

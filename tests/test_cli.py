@@ -73,8 +73,8 @@ def test_settings_of_one_run_for_another(video_folder, tmp_path):
     assert 'kind' in fork('prp-pretrain', *small, '--out', tmp_path/'c', '--log', 'paper', ok=False)
     a,b = (json.loads((tmp_path/o/'settings.json').read_text())['settings'] for o in 'ab')
     assert a['speed']=='channels_last,fold,bf16' and {k for k in a if a[k]!=b[k]}=={'out','lr'} and b['lr']==.02
-    (tmp_path/'odd.json').write_text('{"colour": 1}')
-    assert 'does not know: colour' in fork('prp-pretrain', video_folder, '--out', tmp_path/'c', '--config', tmp_path/'odd.json', ok=False)
+    (tmp_path/'odd.json').write_text('{"sound": 1}')
+    assert 'does not know: sound' in fork('prp-pretrain', video_folder, '--out', tmp_path/'c', '--config', tmp_path/'odd.json', ok=False)
     assert "no speed-up 'warp'" in fork('prp-pretrain', video_folder, '--out', tmp_path/'c', '--speed', 'warp', ok=False)
 
 def test_two_processes_pretrain_as_one_does(video_folder, tmp_path):
