@@ -44,7 +44,7 @@ def opened(dls): return first(item_tfm(dls, o) for o in (PlaybackRate,RandomClip
 def n_valid(dls): return len(dls.valid_ds)/(len(dls.train_ds)+len(dls.valid_ds))
 def groups(ds): return {(o.parent.name, re.search(r'g\d\d', o.stem)[0]) for o in ds.items}
 
-fields_of_clips = dict(rates=(1,2), clip_len=8, recon_rate=1, short='loop', start='off_by_one', redraw_valid=True, seed=7, size=28, crop='center', flip=.5,
+fields_of_clips = dict(rates=(1,2), clip_len=8, recon_rate=1, short='loop', start='off_by_one', redraw_valid=True, seed=7, size=28, crop='center', flip=.5, area=.4, colour=.4,
                        attn=None, diff='sparse4', norm='block', per_channel=True, time_interp='blockwise', eps=1e-6, fake_gt='exclude')
 def of_recipe(k, v): return dict.fromkeys([k], v),lambda d: getattr(d.recipe, k)==v
 
@@ -182,7 +182,25 @@ def test_the_datablocks_take_what_datablock_takes(data):
         dls.one_batch()
     several = video_dblock(size=24, get_y=lambda o: ['a'], vocab=['a','b'], multi=True).dataloaders(files, bs=2, num_workers=0)
     assert several.one_batch()[1].shape==(2,2)
-    with pytest.raises(TypeError, match='colour'): prp_dblock(colour=1)
+    with pytest.raises(TypeError, match='sound'): prp_dblock(sound=1)
+
+@pytest.mark.parametrize('k', ['area','colour'])
+def test_augmentation_of_a_recipe_changes_training_clips_alone(data, k):
+    plain,dls = (call(PRPDataLoaders.from_folder, data, seed=1, **o) for o in ({}, {k:.4}))
+    x,G,M = (dls.one_batch()[i].as_subclass(Tensor) for i in (0,2,3))
+    assert x.shape==plain.one_batch()[0].shape and not isinstance(first(plain.after_batch.fs[1:], risinstance(AugVideo)), AugVideo)
+    tfm = first(dls.after_batch.fs, risinstance(AugVideo))
+    before = plain.train.one_batch()
+    set_seed(0)
+    after = tfm(before, split_idx=0)
+    assert not torch.equal(before[0], after[0]) and torch.equal(after[0], after[2][:,:,::2]), 'X is still every r-th frame of G'
+    for a,b in zip(plain.valid.one_batch(), dls.valid.one_batch()): assert torch.equal(a, b)
+
+def test_what_belongs_to_other_pretexts_is_refused(data, dls):
+    with pytest.raises(ValueError, match="clips='pair' is for ClipsDataLoaders"): call(PRPDataLoaders.from_folder, data, clips='pair')
+    with pytest.raises(ValueError, match="clips='pair' is for ClipsDataLoaders"): call(PRPDataLoaders.from_folder, data, recipe='relative')
+    with pytest.raises(ValueError, match='lambda_d and lambda_g'): prp_learner(dls, width=.05, weights=(1.,2.))
+    with pytest.raises(ValueError, match="'one' is for PRPDataLoaders"): call(ClipsDataLoaders.from_folder, data)
 
 def test_valid_and_a_splitter_together_are_refused(data):
     with pytest.raises(ValueError, match='not both'): call(PRPDataLoaders.from_folder, data, valid=get_video_files(data/'videos')[:2], splitter=halves)
