@@ -96,7 +96,8 @@ def needed_rates(
     short:str='feasible_rate', # 'feasible_rate', or 'leave_out' for videos in which all rates fit
 )->tuple: # Rates; a video is used if the first of them fits
     "Sampling intervals that a video must be long enough for. Raises `ValueError` if `rates` are too few"
-    if clips not in draws: raise ValueError(f"clips must be one of {', '.join(draws)}, got {clips!r}; 'one' is for PRPDataLoaders")
+    if clips=='one': raise ValueError("clips='one' is for PRPDataLoaders")
+    if clips not in draws: raise ValueError(f'clips must be one of {", ".join(draws)}, got {clips!r}')
     if clips in ('pair','warp') and len(rates)<2:
         raise ValueError(f'clips={clips!r} needs at least two rates, got {rates}')
     if short not in ('feasible_rate','leave_out'):

@@ -29,8 +29,9 @@ def find_twins(
     videos = [Path(o) for o in videos]
     missing = [o for o in videos if o.name not in twins]
     if not missing: return L(twins[o.name] for o in videos)
-    raise FileNotFoundError(f'{len(missing)} of {len(videos)} test videos have no twin in {Path(path)/"twins"}, the first '
-                            f'is {missing[0].name}; for the benchmark: prp-render {path} --per-class 80 --twins')
+    raise FileNotFoundError(f'{len(missing)} of {len(videos)} test videos have no twin in {Path(path)/"twins"}, '
+                            f'the first is {missing[0].name}; for the benchmark: prp-render {path} '
+                            '--per-class 80 --twins')
 
 # %% ../nbs/38_motion_benchmark.ipynb #bccbf493
 def _found(x, df, twins):
@@ -82,7 +83,8 @@ def motion_benchmark(
     nets,rows,found = {'pretrained': encoder, **({'random': reinitialized(encoder, seed)} if baseline else {})},{},{}
     for name,net in nets.items():
         rows[name],found[name] = _scores(pooled_features(net, [*df.path,*twins], **kwargs), df, twins)
-        rows[name] |= dict(videos=len(df), twins=len(twins), **clip_cost(net, kwargs.get('clip_len'), kwargs.get('size')))
+        cost = clip_cost(net, kwargs.get('clip_len'), kwargs.get('size'))
+        rows[name] |= dict(videos=len(df), twins=len(twins), **cost)
     return pd.DataFrame(rows).T.astype(dict(videos=int, twins=int)).rename_axis('encoder'),found
 
 # %% ../nbs/38_motion_benchmark.ipynb #a102ff72

@@ -18,7 +18,7 @@ from .shell import *
 # %% ../../nbs/45_cli.benchmark.ipynb #82d78c36
 @command()
 def prp_benchmark(
-    encoder:str, # Pretrained encoder: a .safetensors file, a packaged one, a checkpoint of the authors, or a name such as c3d
+    encoder:str, # Encoder: a .safetensors file, a packaged one, a checkpoint of the authors, or a name such as c3d
     path:str='mocap15', # Folder that `prp-render --twins` wrote
     out:str='leaderboard.csv', # Table that gets a row
     name:str=None, # Of the row (default: the name of the encoder)
