@@ -49,10 +49,10 @@ def draw_order(
     l:int, # Frames in a clip
     rng, # `random`, or a generator of it
 )->list: # (frames, label) of each clip
-    "Three shuffled clips that do not overlap, at one rate; the label is the place in time"
-    s = rng.choice([o for o in rates if n_starts(n, 3*o, l)])
-    gaps = sorted(rng.randint(0, n-span_len(3*s, l)) for _ in range(3))
-    clips = [(dilated_idxs(s, l, gap+i*span_len(s, l)).tolist(), i) for i,gap in enumerate(gaps)]
+    "Three shuffled clips at one rate, half a clip apart; the label is the place in time"
+    s = rng.choice([o for o in rates if n_starts(n, 4*o, l)])
+    start = rng.randrange(n_starts(n, 4*s, l))
+    clips = [(dilated_idxs(s, l, start+i*s*(l+l//2)).tolist(), i) for i in range(3)]
     rng.shuffle(clips)
     return clips
 
@@ -103,7 +103,7 @@ def needed_rates(
     if short not in ('feasible_rate','leave_out'):
         raise ValueError(f'clips={clips!r} cannot draw from short videos by {short!r}: use feasible_rate or leave_out')
     needed = rates[-1:] if short=='leave_out' else rates[clips in ('pair','warp'):]
-    return tuple(3*o if clips=='order' else o for o in needed)
+    return tuple(4*o if clips=='order' else o for o in needed)
 
 # %% ../nbs/07_clips.ipynb #46dc5e4d
 class SeveralClips(PlaybackRate):

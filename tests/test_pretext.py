@@ -20,12 +20,13 @@ def test_draws_stay_in_the_video_and_use_all_of_it(name):
             if i>=20: seen |= {(label, min(frames)==0), (label, max(frames)==n-1)}
     assert {label for label,_ in seen}==set(range(4 if name=='warp' else 3))
 
-def test_order_does_not_overlap_and_every_order_comes():
+@pytest.mark.parametrize('n,s', [(60,1), (64,2)])
+def test_clips_in_order_are_half_a_clip_apart_and_every_order_comes(n, s):
     orders = set()
     for i in range(100):
-        drawn = draw_order(60, (1,2), 8, random.Random(i))
+        drawn = draw_order(n, (s,), 8, random.Random(i))
         spans = sorted((min(f), max(f), label) for f,label in drawn)
-        assert all(a[1]<b[0] for a,b in zip(spans, spans[1:])) and [o[2] for o in spans]==[0,1,2]
+        assert all(b[0]-a[1]==5*s for a,b in zip(spans, spans[1:])) and [o[2] for o in spans]==[0,1,2]
         orders.add(tuple(label for _,label in drawn))
     assert len(orders)==6
 
@@ -99,7 +100,7 @@ def test_one_read_gives_the_frames_that_were_drawn(video_folder):
     test_eq(labels.tolist(), [label for _,label in drawn])
 
 def test_short_videos_are_left_out_and_named(video_folder, tmp_path, capsys):
-    for i,n in enumerate((20,40,60,150,150)): write_video(tmp_path/f'v{i}.mp4', torch.randint(0, 255, (3,n,32,44), dtype=torch.uint8), crf=40)
+    for i,n in enumerate((20,40,64,150,150)): write_video(tmp_path/f'v{i}.mp4', torch.randint(0, 255, (3,n,32,44), dtype=torch.uint8), crf=40)
     def usable(name, **kwargs): return len(ClipsDataLoaders.from_folder(tmp_path, recipe=get_recipe(name, **{**tiny, 'bs':1}, **kwargs), valid_pct=.34, num_workers=0).items)
     test_eq({k: usable(k) for k in ('speed','order','contrast')}, dict(speed=3, order=2, contrast=4)) # Of the training part, one fewer
     assert 'left out' in capsys.readouterr().out
