@@ -9,7 +9,7 @@ def untrained(size, width):
     "Encoders by name; drawn anew by each call, and the same by seed"
     set_seed(0)
     return {'mean frame': MeanFrame(), 'mean change': MeanChange(), 'random C3D': create_encoder('c3d', width), 'random C3D of differences': create_encoder('c3d_diff', width),
-            'random ResNet-18, mean over frames': foreign_encoder('timm/resnet18', size=size, blocks=0)}
+            'random ResNet-18, mean over frames': foreign_encoder('timm/resnet18', size=size, level=2, blocks=0)}
 
 @call_parse(pos=['source'])
 def main(

@@ -70,6 +70,7 @@ def clip_cost(
 def motion_benchmark(
     source, # What `get_encoder` takes: a `Learner`, file, name or module
     path='mocap15', # Folder that `prp-render --twins` wrote
+    clips:int=5, # Clips of each video, evenly spaced
     baseline:bool=True, # One row for a randomly initialised encoder?
     allow_seen:bool=False, # Only warn if the encoder has learned from test videos?
     seed:int=42, # Of the random weights
@@ -82,7 +83,7 @@ def motion_benchmark(
     check_unseen(card_of(encoder), test, allow_seen)
     nets,rows,found = {'pretrained': encoder, **({'random': reinitialized(encoder, seed)} if baseline else {})},{},{}
     for name,net in nets.items():
-        rows[name],found[name] = _scores(pooled_features(net, [*df.path,*twins], **kwargs), df, twins)
+        rows[name],found[name] = _scores(pooled_features(net, [*df.path,*twins], clips, **kwargs), df, twins)
         cost = clip_cost(net, kwargs.get('clip_len'), kwargs.get('size'))
         rows[name] |= dict(videos=len(df), twins=len(twins), **cost)
     return pd.DataFrame(rows).T.astype(dict(videos=int, twins=int)).rename_axis('encoder'),found

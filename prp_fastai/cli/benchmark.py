@@ -23,7 +23,7 @@ def prp_benchmark(
     out:str='leaderboard.csv', # Table that gets a row
     name:str=None, # Of the row (default: the name of the encoder)
     trained:str='', # How it was trained, in a few words
-    clips:int=10, # Clips of each video, whose features are averaged
+    clips:int=5, # Clips of each video, whose features are averaged
     clip_len:int=None, # Frames in a clip (default: as in pretraining, or 16)
     size:int=None, # Side of the crop in pixels (default: as in pretraining, or 112)
     bs:int=8, # Videos in a batch
@@ -32,8 +32,8 @@ def prp_benchmark(
 )->pd.DataFrame: # The leaderboard
     "Does an encoder see motion? Its row of the motion benchmark"
     net,card = encoder_and_card(encoder)
-    clips = dict(clips=clips, clip_len=clip_len, size=size, bs=bs, num_workers=num_workers)
-    table,_ = motion_benchmark(net, path, baseline=False, allow_seen=allow_seen, **clips)
+    how = dict(clip_len=clip_len, size=size, bs=bs, num_workers=num_workers)
+    table,_ = motion_benchmark(net, path, clips, baseline=False, allow_seen=allow_seen, **how)
     row,arch = table.loc['pretrained'],(card if 'arch' in card else arch_of(net))['arch']
     said = dict(arch=arch, size=size or card.get('size', 112), trained=trained)
     res = add_result(out, name or Path(encoder).stem, row, **said)
