@@ -92,9 +92,24 @@ def clip_colour(
     "Mean colour of a batch of training clips"
     return dls.one_batch()[0].as_subclass(Tensor).mean((0,2,3,4))
 
-# %% ../nbs/23_learner.ipynb #286d31ca
+# %% ../nbs/23_learner.ipynb #6e45fac5
 _schedules = ('plateau','one_cycle','constant')
 
+def learner_recipe(
+    dls:DataLoaders, # Whose clips the recipe describes
+    recipe, # A `Recipe` or its name (default: that of `dls`)
+    kwargs:dict, # Keywords of a learner; fields of a model or its training change the recipe
+)->tuple: # The recipe, and the other keywords
+    "The recipe of a learner of `dls`. Raises `ValueError` for an unknown schedule"
+    clips = {k: getattr(dls.recipe, k) for k in field_names(Sampling, Crop, Attention)}
+    o,others = take_recipe(ifnone(recipe, dls.recipe), kwargs, set(field_names(Heads, Optim))-{'bs'})
+    o = get_recipe(o, **clips, bs=dls.bs)
+    if o.schedule not in _schedules:
+        raise ValueError(f'schedule must be one of {", ".join(_schedules)}, got {o.schedule}')
+    if callable(o.opt_func) and 'wd' in kwargs: others['wd'] = o.wd
+    return o,others
+
+# %% ../nbs/23_learner.ipynb #286d31ca
 def _model(o, dls):
     "The model of a recipe"
     if 'rate' in o.heads and len(o.rates)<2:
@@ -110,20 +125,6 @@ def _metrics(heads, loss_func):
     "Rate accuracy and the parts of the loss"
     names = [dict(rate='loss_d', recon='loss_g')[o] for o in heads if hasattr(loss_func, 'parts')]
     return [rate_accuracy]*('rate' in heads) + [LossPart(o) for o in names]
-
-def learner_recipe(
-    dls:DataLoaders, # Whose clips the recipe describes
-    recipe, # A `Recipe` or its name (default: that of `dls`)
-    kwargs:dict, # Keywords of a learner; fields of a model or its training change the recipe
-)->tuple: # The recipe, and the other keywords
-    "The recipe of a learner of `dls`. Raises `ValueError` for an unknown schedule"
-    clips = {k: getattr(dls.recipe, k) for k in field_names(Sampling, Crop, Attention)}
-    o,others = take_recipe(ifnone(recipe, dls.recipe), kwargs, set(field_names(Heads, Optim))-{'bs'})
-    o = get_recipe(o, **clips, bs=dls.bs)
-    if o.schedule not in _schedules:
-        raise ValueError(f'schedule must be one of {", ".join(_schedules)}, got {o.schedule}')
-    if callable(o.opt_func) and 'wd' in kwargs: others['wd'] = o.wd
-    return o,others
 
 # %% ../nbs/23_learner.ipynb #ab61e6c3
 @delegates(Learner.__init__, but=['wd_bn_bias'])

@@ -158,5 +158,5 @@ def test_processes_that_are_spawned(labelled, tmp_path):
     import subprocess,sys
     (tmp_path/'job.py').write_text(spawned)
     env = {**os.environ, 'PYTHONPATH':str(Path(__file__).resolve().parent.parent), 'OMP_NUM_THREADS':'1'}
-    res = subprocess.run([sys.executable, str(tmp_path/'job.py'), str(labelled)], capture_output=True, text=True, env=env, timeout=300)
+    res = subprocess.run([sys.executable, str(tmp_path/'job.py'), str(labelled)], capture_output=True, text=True, env=env, timeout=900)
     assert 'all is the same' in res.stdout, res.stderr[-3000:]
