@@ -1,5 +1,5 @@
 "The commands, as the shell runs them"
-import json,os,re,runpy,subprocess,sys,tempfile,traceback
+import json,os,re,runpy,signal,subprocess,sys,tempfile,traceback
 from pathlib import Path
 import numpy as np,pandas as pd,pytest,torch
 from prp_fastai.all import *
@@ -31,6 +31,7 @@ def fork(name, *args, ok=True):
     with tempfile.TemporaryFile('w+') as out:
         if not (pid := os.fork()):
             code = 1
+            signal.alarm(900) # What trains on where it should have refused ends here
             try: code = play(bin/name, args, out)
             finally:
                 sys.stdout.flush(); sys.stderr.flush()
