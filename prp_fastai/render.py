@@ -198,15 +198,17 @@ def backdrop(self:Scene,
     rays:np.ndarray, # Viewing direction of each pixel (h,w,3)
 )->np.ndarray: # Picture (h,w,3), 0..255
     "Render wall and floor behind the actor"
-    def see(tex, dist, axes):
-        hits = eye + rays*dist[...,None]
-        at = np.moveaxis((hits+[3,0,3])[...,axes], -1, 0)*len(tex)/6
-        return hits,np.stack([map_coordinates(o, at, order=1, mode='mirror') for o in np.moveaxis(tex, -1, 0)], -1)
+    def see(tex, hits, axes):
+        at = (hits+[3,0,3])[:,axes].T*len(tex)/6
+        return np.stack([map_coordinates(o, at, order=1, mode='mirror') for o in np.moveaxis(tex, -1, 0)], -1)
     to_floor,to_wall = ((eye[i]+d)/np.maximum(-rays[...,i], 1e-6) for i,d in ((1,0), (2,self.depth)))
-    hits,floor = see(self.floor, to_floor, [2,0])
-    _,wall = see(self.wall, to_wall, [1,0])
-    floor *= 1-self.shade(hits[...,0], hits[...,2])[...,None]
-    return wall + (floor-wall)*((to_wall/to_floor-1)*25+.5).clip(0,1)[...,None]
+    share = ((to_wall/to_floor-1)*25+.5).clip(0,1)
+    wall,floor = np.zeros_like(rays),np.zeros_like(rays)
+    for img,tex,axes,dist,seen in ((wall, self.wall, [1,0], to_wall, share<1), (floor, self.floor, [2,0], to_floor, share>0)):
+        hits = eye + rays[seen]*dist[seen][:,None]
+        img[seen] = see(tex, hits, axes)
+        if img is floor: img[seen] *= 1-self.shade(hits[:,0], hits[:,2])[:,None]
+    return wall + (floor-wall)*share[...,None]
 
 # %% ../nbs/50_render.ipynb #cc14a4d8
 @patch
@@ -219,8 +221,8 @@ def shoot(self:Scene,
     view = p.computeViewMatrix(eye.tolist(), target.tolist(), [0,1,0])
     proj = p.computeProjectionMatrixFOV(fov, w/h, .1, 20)
     *_,body,_,mask = p.getCameraImage(2*w, 2*h, view, proj, renderer=p.ER_TINY_RENDERER, **self.light)
-    body,mask = np.reshape(body, (2*h,2*w,4)),np.reshape(mask, (2*h,2*w,1))>=0
-    body,mask = (o.reshape(h,2,w,2,-1).mean((1,3)) for o in (body[...,:3]*mask, mask))
+    body,mask = np.reshape(body, (2*h,2*w,4)),(np.reshape(mask, (2*h,2*w,1))>=0)*1.
+    body,mask = (sum(o[i::2,j::2] for i in (0,1) for j in (0,1))/4 for o in (body[...,:3]*mask, mask))
     y,x = (np.mgrid[:h,:w]+.5-np.reshape([h/2,w/2], (2,1,1)))*2/h*np.tan(np.radians(fov/2))
     rays = np.stack([x, -y, -np.ones_like(x)], -1) @ np.reshape(view, (4,4))[:3,:3].T
     return (body + (1-mask)*self.backdrop(eye, rays)).clip(0,255).astype(np.uint8)
