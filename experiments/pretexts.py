@@ -35,14 +35,14 @@ def supervised(df, arch, seed, how, cache, num_workers):
     with tempfile.TemporaryDirectory() as tmp: fit(learn, how['clips'], .004, Path(tmp))
     return learn.model.encoder,(time.perf_counter()-start)/60
 
-def measure(name, arch, seed, df, how, cache, num_workers):
-    "What a pretext learned and is worth, in %, and its curve"
+def measure(name, arch, seed, df, how, cache, num_workers, **changed):
+    "What a pretext, with some fields of its recipe `changed`, learned and is worth, in %, and its curve"
     train,test,res,curve = df[~df.is_test],df[df.is_test],{},None
     set_seed(seed)
     if name=='random': source = reinitialized(create_encoder(arch, how['width']), seed)
     elif name=='supervised': source,res['minutes'] = supervised(df, arch, seed, how, cache, num_workers)
     else:
-        recipe = get_recipe(name, arch=arch, width=how['width'], size=how['size'], seed=seed)
+        recipe = get_recipe(name, arch=arch, width=how['width'], size=how['size'], seed=seed, **changed)
         learn,res['minutes'],curve = trained(name, recipe, train.path.tolist(), how, cache, num_workers)
         res |= own_task(learn, [Path(o) for o in test.path])
         source = learn.model.encoder

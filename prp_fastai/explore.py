@@ -50,15 +50,18 @@ def map_of(
 def k_centre(
     features, # (n,d)
     k:int, # How many
-)->list: # Their numbers, the most central first
+    known=(), # Numbers of videos that are taken already, such as those with a label
+)->list: # Their numbers, none of `known`; the first is the most central, or the farthest from `known`
     "Videos that cover a collection: each is as far as possible from those before"
-    x = StandardScaler().fit_transform(features)
-    at = [int(np.square(x).sum(1).argmin())]
-    far = np.square(x-x[at[0]]).sum(1)
-    while len(at)<min(k, len(x)):
-        at.append(int(far.argmax()))
-        far = np.minimum(far, np.square(x-x[at[-1]]).sum(1))
-    return at
+    x,known = StandardScaler().fit_transform(features),list(dict.fromkeys(known))
+    taken = known or [int(np.square(x).sum(1).argmin())]
+    def far_from(i): return np.square(x-x[i]).sum(1)
+    far = reduce(np.minimum, map(far_from, taken))
+    while len(taken)<min(len(known)+k, len(x)):
+        far[taken] = -np.inf
+        taken = [*taken, int(far.argmax())]
+        far = np.minimum(far, far_from(taken[-1]))
+    return taken[len(known):]
 
 
 # %% ../nbs/36_explore.ipynb #f9250ba5
@@ -139,7 +142,8 @@ def explore_page(
 def _write(out, table, features, following, same):
     "Tables beside the page"
     out.mkdir(parents=True, exist_ok=True)
-    table.iloc[following].to_csv(out/'label_next.csv', index=False)
+    unknown = table.iloc[following].dropna(axis=1, how='all')
+    unknown.assign(path=unknown.path.map(os.path.abspath)).to_csv(out/'label_next.csv', index=False)
     paths = table.path.to_numpy()
     same.assign(a=paths[same.a.astype(int)], b=paths[same.b.astype(int)]).to_csv(out/'near_duplicates.csv', index=False)
     try: table.assign(feature=list(features)).to_parquet(out/'features.parquet', index=False)
@@ -154,6 +158,7 @@ def explore_videos(
     columns:dict=None, # Values to colour by, {name: one for each of `files`}
     how:str='tsne', # Map: 'pca', 'tsne' or 'umap'
     k:int=30, # Videos to label next
+    labelled=(), # Those of `files` that have a label: the next ones lie far from them
     num_workers:int=0, # Processes that read clips
 )->pd.DataFrame: # One row per video that can be read: `path`, `columns`, `seconds`
     "See a collection: a map, near duplicates, what to label next, and the features"
@@ -162,13 +167,12 @@ def explore_videos(
     features,bad = video_features(net, files, p, skip_bad=True, num_workers=num_workers)
     seen = {i: o for i,o in enumerate(looks_of(files)) if i not in bad and not isinstance(o, VideoError)}
     keep,looks = list(seen),[o for o,_ in seen.values()]
-    for i in range(len(files)):
-        if i not in seen: print(f'{printable(files[i])} is left out: {bad.get(i, "it cannot be read")}')
+    for i in sorted({*range(len(files))}-{*seen}): print(f'{printable(files[i])} is left out: {bad.get(i, "unreadable")}')
     own = {k: [v[i] for i in keep] for k,v in (columns or {}).items()}
     table = pd.DataFrame(dict(path=[str(files[i]) for i in keep], **own, seconds=[o for _,o in seen.values()]))
     if len(table)<5: raise ValueError(f'a map needs five videos at least, {len(table)} can be read')
-    x,same = features[keep],near_duplicates(signatures(looks))
-    following,xy = k_centre(x, k),map_of(x, how)
+    x,xy,same = features[keep],map_of(features[keep], how),near_duplicates(signatures(looks))
+    following = k_centre(x, k, np.flatnonzero(table.path.isin(L(labelled).map(str))))
     _write(out, table, x, following, same)
     explore_page(out/'index.html', table, xy, looks, following, same, out.resolve().name)
     return table

@@ -204,7 +204,8 @@ def backdrop(self:Scene,
     to_floor,to_wall = ((eye[i]+d)/np.maximum(-rays[...,i], 1e-6) for i,d in ((1,0), (2,self.depth)))
     share = ((to_wall/to_floor-1)*25+.5).clip(0,1)
     wall,floor = np.zeros_like(rays),np.zeros_like(rays)
-    for img,tex,axes,dist,seen in ((wall, self.wall, [1,0], to_wall, share<1), (floor, self.floor, [2,0], to_floor, share>0)):
+    for img,tex,axes,dist,seen in ((wall, self.wall, [1,0], to_wall, share<1),
+                                   (floor, self.floor, [2,0], to_floor, share>0)):
         hits = eye + rays[seen]*dist[seen][:,None]
         img[seen] = see(tex, hits, axes)
         if img is floor: img[seen] *= 1-self.shade(hits[:,0], hits[:,2])[:,None]

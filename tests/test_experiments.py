@@ -7,7 +7,8 @@ from prp_fastai.read import write_video
 from conftest import pattern
 
 scripts = Path(__file__).resolve().parent.parent/'experiments'
-runs = dict(pretexts=(['--names','random,order','--seeds','0','--clips','3','--width','.05','--size','24','--num-workers','0'], 'out/pretexts.csv', ['random','order'], 'pretext'),
+runs = dict(modern=(['--names','without colour,two speeds','--seeds','0','--clips','2','--width','.05','--size','24','--num-workers','0'], 'out.csv', ['without colour','two speeds'], 'change'),
+            pretexts=(['--names','random,order','--seeds','0','--clips','3','--width','.05','--size','24','--num-workers','0'], 'out/pretexts.csv', ['random','order'], 'pretext'),
             frozen=(['--size','32','--level','0','--nf','8','--epochs','1','--seeds','0'], 'out.csv', ['image network','random blocks','blocks trained by rate'], 'kind'))
 
 @pytest.fixture(scope='module')
@@ -30,7 +31,7 @@ def test_rows_are_written_once(name, dataset, tmp_path):
     options,fname,rows,column = runs[name]
     out = tmp_path/fname
     def run():
-        said = subprocess.run([sys.executable, scripts/f'{name}.py', dataset, '--out', out if name=='frozen' else out.parent, *options], cwd=tmp_path, capture_output=True, text=True)
+        said = subprocess.run([sys.executable, scripts/f'{name}.py', dataset, '--out', out.parent if name=='pretexts' else out, *options], cwd=tmp_path, capture_output=True, text=True)
         assert said.returncode==0, said.stderr
         return pd.read_csv(out)
     df = run()

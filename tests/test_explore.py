@@ -107,3 +107,38 @@ def test_prp_explore_from_the_shell(tmp_path, monkeypatch):
     said = fork('prp-explore', 'sample', '--labels', '--how', 'pca', '--rates', 'sample-rate', '--k', 7)
     assert said.splitlines()[-2]=='written: explored/index.html' and '60 of 60 videos' in said
     test_eq(list(pd.read_csv('explored/label_next.csv').columns), ['path','label','rate','seconds'])
+
+def test_k_centre_goes_on_from_what_is_known():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(40,5))
+    first = k_centre(x, 6)
+    test_eq(first+k_centre(x, 6, known=first), k_centre(x, 12))
+    known = [3,8,8,31]
+    rest = k_centre(x, 10**6, known)
+    test_eq(sorted(rest+[3,8,31]), list(range(40)))
+    dist = np.linalg.norm((x/x.std(0))[:,None]-(x/x.std(0))[[3,8,31]], axis=-1).min(1)
+    test_eq(rest[0], int(dist.argmax()))
+
+def test_k_centre_takes_no_video_twice():
+    "Also of copies, whose distance is 0"
+    test_eq(sorted(k_centre(np.ones((7,3)), 7)), list(range(7)))
+
+def test_what_is_labelled_is_not_suggested(tmp_path, monkeypatch, files):
+    "Round after round, from a folder that is named relative to where the command runs"
+    monkeypatch.chdir(tmp_path)
+    Path('clips').mkdir()
+    for o in files[:9]: shutil.copy(o, 'clips')
+    def explore(*args): return fork('prp-explore', 'clips', '--how', 'pca', '--k', 4, *args)
+    explore()
+    first = pd.read_csv('explored/label_next.csv').assign(label='a')
+    first[['path','label']].to_csv('explored/label_next.csv', index=False)
+    said = explore('--labelled', 'explored/label_next.csv', '--out', 'again')
+    assert '4 of 9 videos have a label in explored/label_next.csv, which names 4' in said
+    second = pd.read_csv('again/label_next.csv')
+    test_eq((len(second), len(set(first.path)|set(second.path))), (4,8))
+    kept = pd.read_parquet('again/features.parquet')
+    test_eq(kept.labelled.notna().sum(), 4)
+    test_eq([str(Path(o).absolute()) for o in kept.path[kept.labelled.notna()]], sorted(first.path))
+    others = pd.DataFrame(dict(path=[str(files[10])], label='a'))
+    others.to_csv('others.csv', index=False)
+    assert 'none of the 1 videos of others.csv' in fork('prp-explore', 'clips', '--labelled', 'others.csv', ok=False)

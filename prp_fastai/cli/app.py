@@ -28,6 +28,7 @@ def prp_app(
     port:int=7860, # Of the address
 ):
     "Open a page that looks at videos: how fast they play, what happens, what is like them"
+    import_gradio()
     net,classifier,index = load_model(rates),load_classifier(model) if model else None,None
     if not isinstance(net, RateModel): raise ValueError(f'{rates} is no rate model')
     if videos: index = VideoIndex.from_learner(encoder, find_videos(videos, root), skip_bad=True)

@@ -18,6 +18,16 @@ from .shell import *
 
 
 # %% ../../nbs/43_cli.explore.ipynb #9927f13e
+def _known(labelled, df):
+    "Labels of `df`, None where the table `labelled` has none"
+    table = list_videos(labelled, labels=True)
+    known = {Path(o.path).resolve(): o.label for o in table.itertuples()}
+    found = [known.get(Path(o).resolve()) for o in df.path]
+    n = sum(o is not None for o in found)
+    if not n: raise ValueError(f'none of the {len(known)} videos of {labelled} is among these {len(df)}')
+    say(f'{n} of {len(df)} videos have a label in {labelled}, which names {len(known)}')
+    return found
+
 def _columns(df, labels, rates):
     "Values to colour by"
     res = dict(label=df.label.tolist()) if labels else {}
@@ -34,6 +44,7 @@ def prp_explore(
     encoder:str='sample', # File of an encoder, or the name of a packaged one
     out:str='explored', # Folder to write
     labels:bool=False, # Colour by label too: the column `label` of a table, or the folders of the videos?
+    labelled:str=None, # Table of videos that have a label, in columns `path` and `label`: the next lie far from them
     rates:str=None, # Rate model to colour by the playback rate with, such as `sample-rate`
     how:str='tsne', # Map: `pca`, `tsne`, or `umap` if it is installed
     k:int=30, # Videos to label next
@@ -42,9 +53,13 @@ def prp_explore(
 )->pd.DataFrame: # One row per video that can be read
     "See a collection: a map, near duplicates, and what to label next, on one page"
     df = list_videos(source, root, labels=labels)
-    table = explore_videos(encoder, df.path.tolist(), out, _columns(df, labels, rates), how, k, num_workers)
+    columns,has_label = _columns(df, labels, rates),[]
+    if labelled:
+        columns['labelled'] = _known(labelled, df)
+        has_label = [f for f,o in zip(df.path, columns['labelled']) if o is not None]
+    table = explore_videos(encoder, df.path.tolist(), out, columns, how, k, has_label, num_workers)
     found = pd.read_csv(Path(out)/'near_duplicates.csv')
     say(f'{len(table)} of {len(df)} videos are on the map; {len(found)} pairs look alike')
-    end_command(Path(out)/'index.html', f'label the videos in {Path(out)/"label_next.csv"}, then prp-finetune')
+    end_command(Path(out)/'index.html', f'give the videos in {Path(out)/"label_next.csv"} a column label, then prp-finetune that table')
     return table
 
