@@ -167,7 +167,7 @@ def explore_videos(
     features,bad = video_features(net, files, p, skip_bad=True, num_workers=num_workers)
     seen = {i: o for i,o in enumerate(looks_of(files)) if i not in bad and not isinstance(o, VideoError)}
     keep,looks = list(seen),[o for o,_ in seen.values()]
-    for i in sorted({*range(len(files))}-{*seen}): print(f'{printable(files[i])} is left out: {bad.get(i, "unreadable")}')
+    for i in {*range(len(files))}-{*seen}: print(f'{printable(files[i])} is left out: {bad.get(i, "unreadable")}')
     own = {k: [v[i] for i in keep] for k,v in (columns or {}).items()}
     table = pd.DataFrame(dict(path=[str(files[i]) for i in keep], **own, seconds=[o for _,o in seen.values()]))
     if len(table)<5: raise ValueError(f'a map needs five videos at least, {len(table)} can be read')
