@@ -60,6 +60,7 @@ def prp_explore(
     table = explore_videos(encoder, df.path.tolist(), out, columns, how, k, has_label, num_workers)
     found = pd.read_csv(Path(out)/'near_duplicates.csv')
     say(f'{len(table)} of {len(df)} videos are on the map; {len(found)} pairs look alike')
-    end_command(Path(out)/'index.html', f'give the videos in {Path(out)/"label_next.csv"} a column label, then prp-finetune that table')
+    unknown = Path(out)/'label_next.csv'
+    end_command(Path(out)/'index.html', f'add a column label to {unknown} and fill it, then prp-finetune {unknown}')
     return table
 
