@@ -7,7 +7,8 @@ from prp_fastai.all import *
 from pretexts import measure
 from tables import add_rows,done
 
-changes = {'without colour': dict(colour=0.), 'without crops': dict(area=1.), 'two speeds': dict(clips='pair')}
+changes = {'without colour': dict(colour=0.), 'without crops': dict(area=1.), 'without flips': dict(flip=0.), 'speed jitter': dict(jitter=.2), 'two speeds': dict(clips='pair'),
+           'batch of 16': dict(bs=16), 'batch of 64': dict(bs=64)}
 
 @call_parse(pos=['source'])
 def main(

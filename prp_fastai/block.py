@@ -230,7 +230,7 @@ def GroupSplitter(
     return _inner
 
 # %% ../nbs/06_block.ipynb #867072c3
-@with_fields(Sampling, Crop, Attention, but=['clips'])
+@with_fields(Sampling, Crop, Attention, but=['clips','jitter'])
 def prp_dblock(
     recipe=paper, # What the clips are: a `Recipe` or its name; the fields below change it
     splitter=None, # Items -> (train, valid) indices (default: a random 80/20 split by `seed`)
@@ -244,6 +244,7 @@ def prp_dblock(
     "`DataBlock` of pretraining: path -> (X, rate, G, M). Raises `ValueError` for impossible settings"
     o,kwargs = take_recipe(recipe, kwargs)
     if o.clips!='one': raise ValueError(f'clips={o.clips!r} is for ClipsDataLoaders: PRP draws one clip')
+    if o.jitter: raise ValueError('jitter is for ClipsDataLoaders: PRP tells exact rates')
     check_rates(o.rates, o.recon_rate)
     _check_sizes(o.size, yuv, read_size)
     motion = MotionAttention(o.attn, o.diff, o.norm, o.per_channel, o.time_interp, o.eps)

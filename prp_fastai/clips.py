@@ -19,28 +19,33 @@ from .transforms import *
 from .block import *
 
 # %% ../nbs/07_clips.ipynb #24314a4e
-def _clip(n, s, l, rng):
-    "Frames of a clip at rate `s`, anywhere in a video of `n` frames"
-    return dilated_idxs(s, l, rng.randrange(n_starts(n, s, l))).tolist()
+def _clip(n, s, l, rng, jitter):
+    "Frames of a clip at rate `s`, or one near it, anywhere in a video of `n` frames"
+    if not jitter: return dilated_idxs(s, l, rng.randrange(n_starts(n, s, l))).tolist()
+    step = min(s*rng.uniform(1-jitter, 1+jitter), (n-1)/(l-1))
+    start = rng.uniform(0, n-1-step*(l-1))
+    return [round(start+step*i) for i in range(l)]
 
 def draw_views(
     n:int, # Frames in the video
     rates:tuple, # S: sampling intervals
     l:int, # Frames in a clip
     rng, # `random`, or a generator of it
+    jitter:float=0., # Largest change of a clip's rate, as a share of it
 )->list: # (frames, label) of each clip
     "Two clips at one rate; the label is the index of their rate"
     s = rng.choice(feasible_rates(n, rates, l))
-    return [(_clip(n, s, l, rng), rates.index(s)) for _ in range(2)]
+    return [(_clip(n, s, l, rng, jitter), rates.index(s)) for _ in range(2)]
 
 def draw_pair(
     n:int, # Frames in the video
     rates:tuple, # S: sampling intervals
     l:int, # Frames in a clip
     rng, # `random`, or a generator of it
+    jitter:float=0., # Largest change of a clip's rate, as a share of it
 )->list: # (frames, label) of each clip
     "Two clips at two different rates; the label is the index of the rate"
-    return [(_clip(n, s, l, rng), rates.index(s)) for s in rng.sample(feasible_rates(n, rates, l), 2)]
+    return [(_clip(n, s, l, rng, jitter), rates.index(s)) for s in rng.sample(feasible_rates(n, rates, l), 2)]
 
 # %% ../nbs/07_clips.ipynb #374076d8
 def draw_order(
@@ -111,16 +116,18 @@ class SeveralClips(PlaybackRate):
     def __init__(self,
         clips:str, # Name in `draws`
         *args, # Those of `PlaybackRate`
+        jitter:float=0., # Largest change of a clip's rate, as a share of it; for 'views' and 'pair'
         **kwargs
     ):
         super().__init__(*args, **kwargs)
+        self.draw = partial(draws[clips], jitter=jitter) if jitter else draws[clips]
         self.clips = clips
 
     def _read(self, path, s=None):
         with self.reader(path) as v:
             needs = span_len(needed_rates(self.clips, self.rates, self.short)[0], self.clip_len)
             if len(v)<needs: raise VideoError(path, f'{len(v)} frames are too few: these clips span {needs}')
-            drawn = draws[self.clips](len(v), self.rates, self.clip_len, self.rng)
+            drawn = self.draw(len(v), self.rates, self.clip_len, self.rng)
             window = self.crop and self.crop.window(self.read_size, self.idx, 1, self.size)
             frames = v.frames([i for idxs,_ in drawn for i in idxs], self.read_size, window=window)
         return frames,TensorCategory([label for _,label in drawn])
@@ -164,8 +171,9 @@ def clips_dblock(
     o,kwargs = take_recipe(recipe, kwargs)
     check_rates(o.rates)
     needed_rates(o.clips, o.rates, o.short)
+    if o.jitter and o.clips not in ('views','pair'): raise ValueError(f'clips={o.clips!r} has no jitter')
     several = SeveralClips(o.clips, o.rates, o.clip_len, frame_size(o.size), o.seed, o.short, reader=reader,
-                           crop=CropVideo(o.size, o.crop))
+                           crop=CropVideo(o.size, o.crop), jitter=o.jitter)
     ours = dict(splitter=splitter or RandomSplitter(.2, o.seed),
                 item_tfms=[several, *([FlipVideo(p=o.flip)] if o.flip else []), *L(item_tfms)],
                 batch_tfms=[ClipsBatch(), *augmentations(o, n_drawn[o.clips]), *L(batch_tfms)])

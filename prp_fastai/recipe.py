@@ -22,6 +22,7 @@ class Sampling:
     "Which frames of a video make a clip (section 3.1)"
     clips:str = 'one' # Clips drawn from a video: one, views, pair, order or warp (`draws`)
     rates:tuple = (1,2,4,8) # S: sampling intervals, ascending powers of two up to 16
+    jitter:float = 0. # Largest change of a clip's rate, as a share of it; for views and pair
     clip_len:int = 16 # l: frames in a clip
     recon_rate:int = 2 # r: how many times slower the reconstruction plays; 1, 2 or 4
     short:str = 'feasible_rate' # If a video is too short: feasible_rate, resample (another video), loop, leave_out

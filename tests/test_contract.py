@@ -199,6 +199,7 @@ def test_augmentation_of_a_recipe_changes_training_clips_alone(data, k):
 def test_what_belongs_to_other_pretexts_is_refused(data, dls):
     with pytest.raises(ValueError, match="clips='pair' is for ClipsDataLoaders"): call(PRPDataLoaders.from_folder, data, clips='pair')
     with pytest.raises(ValueError, match="clips='pair' is for ClipsDataLoaders"): call(PRPDataLoaders.from_folder, data, recipe='relative')
+    with pytest.raises(ValueError, match='jitter is for ClipsDataLoaders'): call(PRPDataLoaders.from_folder, data, jitter=.2)
     with pytest.raises(ValueError, match='lambda_d and lambda_g'): prp_learner(dls, width=.05, weights=(1.,2.))
     with pytest.raises(ValueError, match="'one' is for PRPDataLoaders"): call(ClipsDataLoaders.from_folder, data)
 

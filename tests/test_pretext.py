@@ -37,6 +37,25 @@ def test_a_pair_has_two_rates_and_views_have_one():
         a,b = draw_views(80, (1,2,4), 8, random.Random(i))
         assert a[1]==b[1]
 
+@pytest.mark.parametrize('name', ['views','pair'])
+def test_jitter_changes_the_rate_of_each_clip_within_its_bound_and_the_video(name):
+    rates,l,steps,reach = (1,2,4),8,[],set()
+    shortest = span_len(needed_rates(name, rates)[0], l)
+    for i in range(400):
+        n = shortest if i<50 else random.Random(i).randrange(shortest, 90)
+        for frames,label in draws[name](n, rates, l, random.Random(i), jitter=.2):
+            assert len(frames)==l and frames==sorted(frames) and 0<=frames[0] and frames[-1]<n
+            steps.append((frames[-1]-frames[0])/(l-1)/rates[label])
+            reach |= {frames[0]==0, frames[-1]==n-1}
+    assert reach=={True,False} and min(steps)>=.8-1/(l-1) and max(steps)<=1.2+1/(l-1) and np.std(steps)>.08
+    test_eq(draws[name](80, rates, l, random.Random(1), jitter=0.), draws[name](80, rates, l, random.Random(1)))
+
+def test_jitter_of_a_recipe_reaches_the_clips(video_folder):
+    plain,dls = (loaders(video_folder, 'contrast', jitter=o) for o in (0.,.5))
+    test_eq(dls.recipe.jitter, .5)
+    assert not torch.equal(plain.valid.one_batch()[0], dls.valid.one_batch()[0])
+    with pytest.raises(ValueError, match="clips='order' has no jitter"): loaders(video_folder, 'order', jitter=.2)
+
 @pytest.mark.parametrize('name', others)
 def test_every_pretext_trains_is_saved_and_is_evaluated(video_folder, tmp_path, name):
     learn = pretext_learner(loaders(video_folder, name), path=tmp_path)

@@ -55,7 +55,7 @@ def test_fields_are_said_where_they_are_taken():
     for f,parts in ((prp_dblock,(Sampling,Crop,Attention)), (PRPDataLoaders.from_csv,(Sampling,Crop,Attention)), (prp_learner,(Heads,Optim)), (prp_pretrain,recipe_parts)):
         shown = inspect.signature(f).parameters
         for k in field_names(*parts):
-            if k in ('arch','heads','bs','clips','weights') and f is not prp_pretrain: continue
+            if k in ('arch','heads','bs','clips','jitter','weights') and f is not prp_pretrain: continue
             assert shown[k].default==getattr(paper, k), (f, k)
 
 def test_clips_are_those_of_the_dataloaders(video_folder):
