@@ -117,6 +117,18 @@ def test_the_command_writes_a_row_and_says_when_it_replaces_one(mocap3, tmp_path
     test_eq(len(again), 2)
     assert again['top1 among twins'].is_monotonic_decreasing and again.trained.isna().all()
 
+def test_the_command_takes_an_image_network_by_name(mocap3, tmp_path):
+    pytest.importorskip('timm')
+    set_seed(0)
+    net = foreign_encoder('timm/resnet10t', size=32, blocks=0)
+    torch.save(net.net.image.state_dict(), tmp_path/'weights.pth')
+    def run(**kwargs): return prp_benchmark('timm/resnet10t', str(mocap3), str(tmp_path/'board.csv'), clips=1, size=32, num_workers=0, **kwargs).iloc[0]
+    row = run(weights=str(tmp_path/'weights.pth'))
+    test_eq((row['name'], row.arch), ('resnet10t','timm/resnet10t'))
+    expected = motion_benchmark(net, mocap3, clips=1, baseline=False, num_workers=0)[0].loc['pretrained']
+    for o in ('top1','linear probe','GFLOP'): test_close(row[o], round(expected[o], 3), eps=1e-3)
+    with pytest.raises(ValueError, match='not for c3d'): prp_benchmark('c3d', str(mocap3), weights='published')
+
 def test_the_script_adds_the_rows_that_nothing_has_trained(mocap3, tmp_path):
     out = tmp_path/'board.csv'
     def run():

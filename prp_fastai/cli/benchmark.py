@@ -12,16 +12,27 @@ from fastai.vision.all import *
 from ..core import *
 from ..card import *
 from ..weights import *
+from ..models.foreign import *
 from ..motion_benchmark import *
 from .shell import *
+
+# %% ../../nbs/45_cli.benchmark.ipynb #310af0a6
+def _encoder(source, weights, size):
+    "An encoder of this library, or one that others made; of an image network, its own maps"
+    if re.match('(torchvision|timm|hf)/', source) and not Path(source).exists():
+        return foreign_encoder(source, weights, **(dict(blocks=0, size=size) if source.startswith('timm/') else {}))
+    if weights: raise ValueError(f'weights are for an encoder that others made, such as timm/resnet18, not for {source}')
+    return get_encoder(source)
+
 
 # %% ../../nbs/45_cli.benchmark.ipynb #82d78c36
 @command()
 def prp_benchmark(
-    encoder:str, # Encoder: a .safetensors file, a packaged one, a checkpoint of the authors, or a name such as c3d
+    encoder:str, # Encoder: a .safetensors file, a packaged one, a checkpoint of the authors, or a name such as c3d or timm/resnet18
     path:str='mocap15', # Folder that `prp-render --twins` wrote
     out:str='leaderboard.csv', # Table that gets a row
     name:str=None, # Of the row (default: the name of the encoder)
+    weights:str=None, # Of an encoder that others made: `published`, which is fetched, or a file (default: random)
     trained:str='', # How it was trained, in a few words
     clips:int=5, # Clips of each video, whose features are averaged
     clip_len:int=None, # Frames in a clip (default: as in pretraining, or 16)
@@ -31,7 +42,8 @@ def prp_benchmark(
     allow_seen:bool=False, # Continue if the encoder has learned from test videos?
 )->pd.DataFrame: # The leaderboard
     "Does an encoder see motion? Its row of the motion benchmark"
-    net,card = encoder_and_card(encoder)
+    net = _encoder(encoder, weights, size)
+    card = card_of(net)
     how = dict(clip_len=clip_len, size=size, bs=bs, num_workers=num_workers)
     table,_ = motion_benchmark(net, path, clips, baseline=False, allow_seen=allow_seen, **how)
     row,arch = table.loc['pretrained'],(card if 'arch' in card else arch_of(net))['arch']
