@@ -16,7 +16,7 @@ from ..models.foreign import *
 from ..motion_benchmark import *
 from .shell import *
 
-# %% ../../nbs/45_cli.benchmark.ipynb #310af0a6
+# %% ../../nbs/45_cli.benchmark.ipynb #99db4288
 def _encoder(source, weights, size):
     "An encoder of this library, or one that others made; of an image network, its own maps"
     if re.match('(torchvision|timm|hf)/', source) and not Path(source).exists():
