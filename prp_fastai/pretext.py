@@ -142,8 +142,11 @@ def pretext_learner(
 def pretext_chance(
     learn:Learner, # From `pretext_learner`
 )->dict: # Head -> share, 0..1
-    "Share of right answers by guessing"
-    return {o: pretext_heads[o].chance(learn.dls.c, learn.dls.bs) for o in learn.recipe.heads}
+    "Share of right answers by guessing, in the batches of validation: the last one may be smaller"
+    dl = learn.dls.valid
+    sizes = [min(dl.bs, dl.n-i) for i in range(0, dl.n, dl.bs)]
+    def chance(head): return sum(n*pretext_heads[head].chance(learn.dls.c, n) for n in sizes)/dl.n
+    return {o: chance(o) for o in learn.recipe.heads}
 
 # %% ../nbs/26_pretext.ipynb #04b34d27
 @torch.no_grad()

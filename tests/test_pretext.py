@@ -56,6 +56,18 @@ def test_jitter_of_a_recipe_reaches_the_clips(video_folder):
     assert not torch.equal(plain.valid.one_batch()[0], dls.valid.one_batch()[0])
     with pytest.raises(ValueError, match="clips='order' has no jitter"): loaders(video_folder, 'order', jitter=.2)
 
+def test_chance_of_contrast_is_that_of_the_batches_that_are_answered(video_folder):
+    "Equal vectors, drawn at random which is nearest, in batches of which the last is smaller"
+    learn = pretext_learner(loaders(video_folder, 'contrast', valid_pct=.5))
+    sizes = [len(x) for x,_ in learn.dls.valid]
+    assert len(set(sizes))==2, sizes
+    by_hand = np.repeat([1/(2*n-1) for n in sizes], sizes).mean()
+    test_close(pretext_chance(learn)['contrast'], by_hand, eps=1e-12)
+    rng = torch.Generator().manual_seed(0)
+    def guessed(n): return Contrast.right(F.normalize(torch.randn(n, 2, 64, generator=rng), dim=-1)).tolist()
+    right = np.mean([o for _ in range(300) for n in sizes for o in guessed(n)])
+    assert abs(right-by_hand)<.03, (right, by_hand)
+
 @pytest.mark.parametrize('name', others)
 def test_every_pretext_trains_is_saved_and_is_evaluated(video_folder, tmp_path, name):
     learn = pretext_learner(loaders(video_folder, name), path=tmp_path)
