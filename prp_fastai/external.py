@@ -197,8 +197,10 @@ def read_table(
     delimiter:str=None, # Between cells; guessed if None
     header='infer', # Number of the row with the names of columns, None for no such row, or 'infer'
 )->pd.DataFrame: # Text; the index holds row numbers in the file, from 1
-    "Read a table or list. Raises `ValueError` if rows differ in length"
-    lines = re.split('\r\n|\n|\r', _text(fname))
+    "Read a table or list. Raises `ValueError` if rows differ in length, or for a file that is no text"
+    text = _text(fname)
+    if '\0' in text: raise ValueError(f'{fname} is neither a list nor a table of videos: it holds no text')
+    lines = re.split('\r\n|\n|\r', text)
     delimiter = delimiter or _sniff(lines)
     if delimiter in _blanks: rows = [(i, _by_blanks(o.strip())) for i,o in enumerate(lines, 1) if o.strip()]
     else: rows = _cells(lines, delimiter)
@@ -348,10 +350,20 @@ def _missing(rows, path, allow):
         print(printable(message))
     return gone
 
+def _table_rows(path, root, labels, label_delim, **kwargs):
+    "Rows of a table, by the names of its columns"
+    cols = _columns_of(df := read_table(path, **kwargs))
+    if not labels: cols['label'] = None
+    elif cols['label'] is None:
+        raise ValueError(f'{path} needs columns path and label, it has {", ".join(map(str, df))}')
+    roots = [root] if root else [path.parent, path.parent.parent/'video']
+    others = (cols[o] for o in ('label','valid','test','group'))
+    return video_rows(df, roots, ifnone(cols['path'], 0), *others, label_delim)
+
 # %% ../nbs/02_external.ipynb #dbcbe046
 @delegates(read_table, but=['fname'])
 def list_videos(
-    source, # `sample`, a folder, or a table or list
+    source, # `sample`, a folder, a table or list, or one video
     root=None, # Folder that paths in a table are relative to (default: the table's, or `video` beside it)
     extensions=None, # Suffixes of videos in a folder; `video_extensions` if None
     allow_missing:bool=False, # Leave out videos of a table that are not there?
@@ -364,13 +376,9 @@ def list_videos(
     if not path.exists():
         raise FileNotFoundError(f"{source}: no such folder or list (the packaged videos are called 'sample')")
     if path.is_dir(): return folder_videos(path, extensions)
-    cols = _columns_of(df := read_table(path, **kwargs))
-    if not labels: cols['label'] = None
-    elif cols['label'] is None:
-        raise ValueError(f'{source} needs columns path and label, it has {", ".join(map(str, df))}')
-    roots = [root] if root else [path.parent, path.parent.parent/'video']
-    others = (cols[o] for o in ('label','valid','test','group'))
-    rows = video_rows(df, roots, ifnone(cols['path'], 0), *others, label_delim)
+    if _ends_in_video(path.name):
+        return pd.DataFrame(dict(path=[path], label=path.absolute().parent.name, split='train'))
+    rows = _table_rows(path, root, labels, label_delim, **kwargs)
     gone = _missing(rows, path, allow_missing)
     if (rows.split!='train').any(): say_splits(rows.split, path)
     return rows.drop(gone).reset_index(drop=True)

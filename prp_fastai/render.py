@@ -332,7 +332,10 @@ def render_set(
     jobs = takes.map(lambda o: (f'video/{_clip_name(*o)}', o[0], o))
     if twins: jobs += [(*_twin(o, seed, classes), o) for o in takes if o[1]<=_n_test(takes)]
     missing = jobs.filter(lambda o: not (out/o[0]).exists())
-    if missing: parallel(_render_one, missing, out=out, seed=seed, n_workers=n_workers, progress=True, **kwargs)
+    if missing:
+        print(f'{len(missing)} of {len(jobs)} videos to render')
+        bar = IN_NOTEBOOK or sys.stdout.isatty()
+        parallel(_render_one, missing, out=out, seed=seed, n_workers=n_workers, progress=bar, **kwargs)
     return out
 
 # %% ../nbs/50_render.ipynb #49351ca3

@@ -128,3 +128,22 @@ def test_video_data_says_where_to_get_it_and_fetches_when_asked(ucf, tmp_path, m
     assert video_data('ucf101', tmp_path/'deep/new', download=True)==tmp_path/'deep/new'
     assert 'split 3 has 4 videos to train and 4 to test on' in capsys.readouterr().out
     with pytest.raises(ValueError, match='there are ucf101, hmdb51'): video_data('ucf10')
+
+def test_one_video_stands_for_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = get_video_files(sample_videos())[0]
+    (tmp_path/'Jump').mkdir()
+    shutil.copy(source, 'Jump/one.MP4')
+    df = list_videos('Jump/one.MP4', labels=True)
+    assert (df.path.tolist(),df.label.tolist(),df.split.tolist())==([Path('Jump/one.MP4')],['Jump'],['train'])
+    assert list_videos(Path('Jump/one.MP4').absolute()).label.tolist()==['Jump']
+    with pytest.raises(FileNotFoundError, match='two.mp4: no such folder or list'): list_videos('Jump/two.mp4')
+
+@pytest.mark.parametrize('data', [b'\x10\0\0\0\0\0\0\0{"a":1}\xff\xfe', np.random.default_rng(0).bytes(5000)])
+def test_what_is_no_text_is_no_list(data, tmp_path):
+    "An encoder or a picture in the place of a list"
+    (tmp_path/'encoder.safetensors').write_bytes(data)
+    for f in (read_table,list_videos):
+        with pytest.raises(ValueError, match='encoder.safetensors is neither a list nor a table of videos'): f(tmp_path/'encoder.safetensors')
+    (tmp_path/'list.txt').write_text('path,label\na.mp4,ä\n', encoding='utf-16')
+    assert read_table(tmp_path/'list.txt').values.tolist()==[['a.mp4','ä']]

@@ -21,14 +21,14 @@ def _encoder(source, weights, size):
     "An encoder of this library, or one that others made; of an image network, its own maps"
     if re.match('(torchvision|timm|hf)/', source) and not Path(source).exists():
         return foreign_encoder(source, weights, **(dict(blocks=0, size=size) if source.startswith('timm/') else {}))
-    if weights: raise ValueError(f'weights are for an encoder that others made, such as timm/resnet18, not for {source}')
+    if weights: raise ValueError(f'weights are for a name such as timm/resnet18, not for {source}')
     return get_encoder(source)
 
 
 # %% ../../nbs/45_cli.benchmark.ipynb #82d78c36
 @command()
 def prp_benchmark(
-    encoder:str, # Encoder: a .safetensors file, a packaged one, a checkpoint of the authors, or a name such as c3d or timm/resnet18
+    encoder:str, # A .safetensors file, a packaged one, a checkpoint of the authors, or a name: c3d, timm/resnet18
     path:str='mocap15', # Folder that `prp-render --twins` wrote
     out:str='leaderboard.csv', # Table that gets a row
     name:str=None, # Of the row (default: the name of the encoder)
@@ -43,11 +43,10 @@ def prp_benchmark(
 )->pd.DataFrame: # The leaderboard
     "Does an encoder see motion? Its row of the motion benchmark"
     net = _encoder(encoder, weights, size)
-    card = card_of(net)
     how = dict(clip_len=clip_len, size=size, bs=bs, num_workers=num_workers)
     table,_ = motion_benchmark(net, path, clips, baseline=False, allow_seen=allow_seen, **how)
-    row,arch = table.loc['pretrained'],(card if 'arch' in card else arch_of(net))['arch']
-    said = dict(arch=arch, size=size or card.get('size', 112), trained=trained)
+    row,card = table.loc['pretrained'],card_of(net) or arch_of(net)
+    said = dict(arch=card['arch'], size=size or card.get('size', 112), trained=trained)
     res = add_result(out, name or Path(encoder).stem, row, **said)
     say(row.round(1).to_string())
     end_command(out)

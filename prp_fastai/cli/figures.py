@@ -134,7 +134,7 @@ def _prp_run(run, files):
 # %% ../../nbs/40d_cli.figures.ipynb #f5f5a295
 @command()
 def prp_figures(
-    source:str, # Videos: a folder, a list or table, or `sample`
+    source:str, # Videos: a folder, a list or table, one video, or `sample`
     encoder:str, # Folder of `prp-pretrain`, or an encoder: .safetensors, packaged, or the authors' checkpoint
     out:str='figures', # Folder for the pictures and `index.html`
     beside:str=None, # More encoders to draw beside it, as `DP=dp.safetensors,GP=gp.safetensors` (default: none)

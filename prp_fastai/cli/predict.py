@@ -34,7 +34,7 @@ def _summary(table):
 # %% ../../nbs/41_cli.predict.ipynb #56b74024
 @command()
 def prp_predict(
-    source:str, # Videos: a folder, a list or table, or `sample`
+    source:str, # Videos: a folder, a list or table, one video, or `sample`
     model:str, # Classifier: `model.safetensors` of `prp-finetune`, or another file of `save_model`
     out:str='predictions.csv', # Table to write
     clips:int=10, # Clips of each video

@@ -48,7 +48,7 @@ def _told(table):
 # %% ../../nbs/42_cli.rate.ipynb #61c11f66
 @command()
 def prp_rate(
-    source:str, # Videos: a folder, a list or table, or `sample`
+    source:str, # Videos: a folder, a list or table, one video, or `sample`
     model:str='sample-rate', # Rate model: `sample-rate`, or a file of `save_model`; an encoder with `--fit`
     out:str='rates.csv', # Table to write
     segments:bool=False, # Write stretches of one rate of each video too, beside `out`?
