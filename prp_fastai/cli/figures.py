@@ -155,7 +155,7 @@ def prp_figures(
     facts = provenance({**settings, 'encoder card': made, 'videos used': len(files)})
     fname = write_report(Path(out)/'index.html', f'What {Path(encoder).name} has learned', sections, facts)
     say(f'{len(sections)} sections on {len(files)} videos')
-    end_command(fname, f'prp-retrieve {source} ENCODER')
+    end_command(fname, f'prp-retrieve {source} {Path(encoder)/"encoder.safetensors" if learn else encoder}')
     return fname
 
 # %% ../../nbs/40d_cli.figures.ipynb #33404da2
