@@ -118,6 +118,11 @@ def test_prp_rate_from_the_shell(run, tmp_path, monkeypatch):
     said = fork('prp-rate', 'videos', '--segments')
     assert said.splitlines()[-1]=='written: rates.csv' and 'as filmed' in said
     assert len(pd.read_csv('rates.csv'))==4 and {'path','start','end','kind'}<=set(pd.read_csv('rates_segments.csv'))
+    one = pd.read_csv('rates.csv').iloc[0]
+    said = fork('prp-rate', one.path, '--out', 'one.csv').splitlines()[0]
+    assert re.match(rf'{Path(one.path).name}: (unsure|slow motion|as filmed|fast forward), {one.rate:.2f}x \({one.low:.2f} to {one.high:.2f}\)$', said), said
+    Path('no.mp4').write_text('x')
+    assert 'no.mp4: Invalid data' in fork('prp-rate', 'no.mp4', '--out', 'no.csv')
     assert 'is no rate model' in fork('prp-rate', 'videos', '--model', 'sample', ok=False)
     said = fork('prp-rate', 'videos', '--model', 'sample', '--fit', str(sample_videos()), '--out', 'own.csv')
     assert 'rate model: own.safetensors' in said and isinstance(load_model('own.safetensors'), RateModel)

@@ -38,7 +38,15 @@ def _segments(model, files, every):
         except VideoError as e: table = pd.DataFrame([dict(reason=e.reason)])
         yield table.assign(path=printable(o))
 
+# %% ../../nbs/42_cli.rate.ipynb #9e6e7249
+def _answer(o):
+    "How fast the video of a row plays, in a line"
+    said = o.reason or f'{rate_kind(o.rate) if o.sure else "unsure"}, {o.rate:.2f}x ({o.low:.2f} to {o.high:.2f})'
+    return f'{Path(o.path).name}: {said}'
+
 def _told(table):
+    "Say each answer, or how many there are of each kind"
+    if len(table)<=10: return say('\n'.join(map(_answer, table.itertuples())))
     n,there,sure = len(table),table[table.reason==''],table[table.sure==True]
     if len(there)<n: say(f'{n-len(there)} of {n} videos have no answer; the column reason says why')
     if len(sure)<len(there): say(f'unsure of {len(there)-len(sure)} of {n} videos')
