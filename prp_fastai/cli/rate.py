@@ -38,7 +38,7 @@ def _segments(model, files, every):
         except VideoError as e: table = pd.DataFrame([dict(reason=e.reason)])
         yield table.assign(path=printable(o))
 
-# %% ../../nbs/42_cli.rate.ipynb #9e6e7249
+# %% ../../nbs/42_cli.rate.ipynb #0f625075
 def _answer(o):
     "How fast the video of a row plays, in a line"
     said = o.reason or f'{rate_kind(o.rate) if o.sure else "unsure"}, {o.rate:.2f}x ({o.low:.2f} to {o.high:.2f})'
