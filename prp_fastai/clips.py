@@ -157,6 +157,12 @@ def show_batch(x:TensorClips, y, samples, ctxs=None, max_n=4, n_frames=6, **kwar
     rows = [split_clips(clips[None].as_subclass(Tensor), len(labels)) for clips,labels in samples[:max_n]]
     return show_strips([[*map(TensorVideo, o)] for o in rows], [labels for _,labels in samples], n_frames)
 
+# %% ../nbs/07_clips.ipynb #361317ee
+def _check_jitter(o):
+    if not 0<=o.jitter<1: raise ValueError(f'jitter is a share from 0 to below 1, got {o.jitter}')
+    if o.jitter and o.clips not in ('views','pair'): raise ValueError(f'clips={o.clips!r} has no jitter')
+
+
 # %% ../nbs/07_clips.ipynb #34a7d879
 @with_fields(Sampling, Crop, but=['recon_rate','start','redraw_valid'])
 def clips_dblock(
@@ -171,7 +177,7 @@ def clips_dblock(
     o,kwargs = take_recipe(recipe, kwargs)
     check_rates(o.rates)
     needed_rates(o.clips, o.rates, o.short)
-    if o.jitter and o.clips not in ('views','pair'): raise ValueError(f'clips={o.clips!r} has no jitter')
+    _check_jitter(o)
     several = SeveralClips(o.clips, o.rates, o.clip_len, frame_size(o.size), o.seed, o.short, reader=reader,
                            crop=CropVideo(o.size, o.crop), jitter=o.jitter)
     ours = dict(splitter=splitter or RandomSplitter(.2, o.seed),

@@ -55,6 +55,8 @@ def test_jitter_of_a_recipe_reaches_the_clips(video_folder):
     test_eq(dls.recipe.jitter, .5)
     assert not torch.equal(plain.valid.one_batch()[0], dls.valid.one_batch()[0])
     with pytest.raises(ValueError, match="clips='order' has no jitter"): loaders(video_folder, 'order', jitter=.2)
+    for o in (-.1, 1.):
+        with pytest.raises(ValueError, match='jitter is a share'): loaders(video_folder, 'contrast', jitter=o)
 
 def test_chance_of_contrast_is_that_of_the_batches_that_are_answered(video_folder):
     "Equal vectors, drawn at random which is nearest, in batches of which the last is smaller"
