@@ -7,8 +7,8 @@ from prp_fastai.all import *
 from pretexts import measure
 from tables import add_rows,done
 
-changes = {'without colour': dict(colour=0.), 'without crops': dict(area=1.), 'without flips': dict(flip=0.), 'speed jitter': dict(jitter=.2), 'two speeds': dict(clips='pair'),
-           'more colour': dict(colour=.8), 'smaller crops': dict(area=.2), 'batch of 16': dict(bs=16), 'batch of 64': dict(bs=64)}
+changes = {'without colour': dict(colour=0.), 'without crops': dict(area=1.), 'more colour': dict(colour=.8), 'smaller crops': dict(area=.2),
+           'speed jitter': dict(jitter=.2), 'two speeds': dict(clips='pair')}
 
 @call_parse(pos=['source'])
 def main(

@@ -142,12 +142,23 @@ def explore_page(
 def _write(out, table, features, following, same):
     "Tables beside the page"
     out.mkdir(parents=True, exist_ok=True)
-    unknown = table.iloc[following].dropna(axis=1, how='all')
-    unknown.assign(path=unknown.path.map(os.path.abspath)).to_csv(out/'label_next.csv', index=False)
+    unknown = table.iloc[following].set_index('path').dropna(axis=1, how='all')
+    unknown.rename(index=os.path.abspath).to_csv(out/'label_next.csv')
     paths = table.path.to_numpy()
     same.assign(a=paths[same.a.astype(int)], b=paths[same.b.astype(int)]).to_csv(out/'near_duplicates.csv', index=False)
     try: table.assign(feature=list(features)).to_parquet(out/'features.parquet', index=False)
     except ImportError: print('features.parquet is not written; it needs another package: pip install pyarrow')
+
+def _say_left_out(files, seen, bad):
+    for i,o in enumerate(files):
+        if i not in seen: print(f'{printable(o)} is left out: {bad.get(i, "it cannot be read")}')
+
+def _rows_of(labelled, table, files):
+    "Numbers of the rows of `labelled`. Raises `ValueError` for a video that is not among `files`"
+    labelled = L(labelled).map(Path)
+    if others:=[o for o in labelled if o not in set(files)]:
+        raise ValueError(f'{len(others)} of {len(labelled)} labelled videos are not among the files, as {others[0]}')
+    return np.flatnonzero(table.path.isin(labelled.map(str)))
 
 
 # %% ../nbs/36_explore.ipynb #77cd3920
@@ -161,18 +172,18 @@ def explore_videos(
     labelled=(), # Those of `files` that have a label: the next ones lie far from them
     num_workers:int=0, # Processes that read clips
 )->pd.DataFrame: # One row per video that can be read: `path`, `columns`, `seconds`
-    "See a collection: a map, near duplicates, what to label next, and the features"
+    "See a collection: a map, near duplicates, what to label next, features. Raises `ValueError` below five videos"
     files,out,net = L(files).map(Path),Path(out),get_encoder(encoder)
     p = protocol_for('rspnet', card_of(net))
     features,bad = video_features(net, files, p, skip_bad=True, num_workers=num_workers)
     seen = {i: o for i,o in enumerate(looks_of(files)) if i not in bad and not isinstance(o, VideoError)}
     keep,looks = list(seen),[o for o,_ in seen.values()]
-    for i in {*range(len(files))}-{*seen}: print(f'{printable(files[i])} is left out: {bad.get(i, "unreadable")}')
+    _say_left_out(files, seen, bad)
     own = {k: [v[i] for i in keep] for k,v in (columns or {}).items()}
     table = pd.DataFrame(dict(path=[str(files[i]) for i in keep], **own, seconds=[o for _,o in seen.values()]))
     if len(table)<5: raise ValueError(f'a map needs five videos at least, {len(table)} can be read')
     x,xy,same = features[keep],map_of(features[keep], how),near_duplicates(signatures(looks))
-    following = k_centre(x, k, np.flatnonzero(table.path.isin(L(labelled).map(str))))
+    following = k_centre(x, k, _rows_of(labelled, table, files))
     _write(out, table, x, following, same)
     explore_page(out/'index.html', table, xy, looks, following, same, out.resolve().name)
     return table

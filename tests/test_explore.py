@@ -139,6 +139,13 @@ def test_what_is_labelled_is_not_suggested(tmp_path, monkeypatch, files):
     kept = pd.read_parquet('again/features.parquet')
     test_eq(kept.labelled.notna().sum(), 4)
     test_eq([str(Path(o).absolute()) for o in kept.path[kept.labelled.notna()]], sorted(first.path))
+    all_known = pd.concat([kept.assign(label='a'), first])[['path','label']]
+    all_known.assign(path=all_known.path.map(os.path.abspath)).drop_duplicates('path').to_csv('all.csv', index=False)
+    explore('--labelled', 'all.csv', '--out', 'none')
+    nothing = pd.read_csv('none/label_next.csv')
+    test_eq((list(nothing.columns),len(nothing)), (['path'],0))
+    with pytest.raises(ValueError, match='1 of 2 labelled videos are not among the files'):
+        explore_videos('sample', files[:6], tmp_path/'other', how='pca', labelled=[files[0], files[10]])
     others = pd.DataFrame(dict(path=[str(files[10])], label='a'))
     others.to_csv('others.csv', index=False)
     assert 'none of the 1 videos of others.csv' in fork('prp-explore', 'clips', '--labelled', 'others.csv', ok=False)

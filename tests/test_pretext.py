@@ -59,7 +59,7 @@ def test_jitter_of_a_recipe_reaches_the_clips(video_folder):
         with pytest.raises(ValueError, match='jitter is a share'): loaders(video_folder, 'contrast', jitter=o)
 
 def test_chance_of_contrast_is_that_of_the_batches_that_are_answered(video_folder):
-    "Equal vectors, drawn at random which is nearest, in batches of which the last is smaller"
+    "Random vectors guess; the last batch is smaller than the others"
     learn = pretext_learner(loaders(video_folder, 'contrast', valid_pct=.5))
     sizes = [len(x) for x,_ in learn.dls.valid]
     assert len(set(sizes))==2, sizes
