@@ -334,8 +334,8 @@ def render_set(
     missing = jobs.filter(lambda o: not (out/o[0]).exists())
     if missing:
         print(f'{len(missing)} of {len(jobs)} videos to render')
-        bar = IN_NOTEBOOK or sys.stdout.isatty()
-        parallel(_render_one, missing, out=out, seed=seed, n_workers=n_workers, progress=bar, **kwargs)
+        with ProcessPoolExecutor(n_workers) as pool:
+            for _ in progress(pool.map(_render_one, missing, out=out, seed=seed, **kwargs), len(missing)): pass
     return out
 
 # %% ../nbs/50_render.ipynb #49351ca3
