@@ -114,11 +114,20 @@ def test_faster_and_rank_do_not_change_with_a_shift_of_all_scores_of_a_video():
 def test_answers_that_are_right_count_as_right_and_have_no_loss(head):
     labels = torch.tensor([[0,1,2],[2,0,1]])[:,:2 if head in ('contrast','faster') else 3]
     sure = dict(classify=F.one_hot(labels, 4)*99., rank=F.one_hot(labels, 4)*99., faster=labels*99.,
-                order=F.one_hot(order_index(labels), 6)*99. if labels.shape[1]==3 else None,
+                order=F.one_hot(order_index(labels[:,orders]), 6)*99. if labels.shape[1]==3 else None,
                 contrast=torch.eye(2)[:,None].expand(2, 2, 2))[head]
     test_eq(pretext_heads[head].right(sure, labels), torch.ones(2))
     assert pretext_heads[head].loss(sure, labels).max()<1e-3
     if head!='contrast': assert pretext_heads[head].right(-sure, labels).max()<1 and pretext_heads[head].loss(-sure, labels).min()>1
+
+def test_order_is_asked_for_all_shuffles():
+    "However the clips are shuffled beforehand, loss and answers are the same"
+    head,f,labels = Order(12, 3).eval(),torch.randn(6, 3, 12),torch.tensor([[0,1,2],[2,0,1],[1,0,2]]*2)
+    with torch.no_grad():
+        loss,right = Order.loss(head(f), labels),Order.right(head(f), labels)
+        for o in orders:
+            test_close(Order.loss(head(f[:,o]), labels[:,o]), loss, eps=1e-5)
+            test_close(Order.right(head(f[:,o]), labels[:,o]), right, eps=1e-6)
 
 @pytest.mark.parametrize('head,n', [('contrast',3),('faster',3),('order',2)])
 def test_a_head_refuses_clips_that_it_cannot_compare(head, n):

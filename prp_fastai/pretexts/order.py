@@ -20,14 +20,14 @@ import itertools
 orders = torch.tensor(list(itertools.permutations(range(3))))
 
 def order_index(
-    places:Tensor, # (n,3): when each clip was, 0 first
-)->Tensor: # (n,), 0..5
+    places:Tensor, # (...,3): when each clip was, 0 first
+)->Tensor: # (...), 0..5
     "Number of the order in `orders`"
-    return (places[:,None]==orders.to(places.device)).all(2).int().argmax(1)
+    return (places[...,None,:]==orders.to(places.device)).all(-1).int().argmax(-1)
 
 # %% ../../nbs/26f_pretexts.order.ipynb #ca744bd9
 class Order(nn.Module):
-    "The order of three clips: (n,3,c) -> logits (n,6)"
+    "The order of three clips, in all six shuffles of them: (n,3,c) -> logits (n,6,6)"
     def __init__(self,
         nf:int, # c: length of a clip's vector
         n_clips:int, # Clips of a video; must be 3
@@ -35,19 +35,21 @@ class Order(nn.Module):
     ):
         super().__init__()
         if n_clips!=3: raise ValueError(f'order is that of three clips, got {n_clips}')
-        self.pair,self.fc = nn.Linear(2*nf, nf),nn.Linear(3*nf, 6)
+        self.norm,self.pair,self.fc = nn.BatchNorm1d(nf),nn.Linear(2*nf, nf),nn.Linear(3*nf, 6)
     def forward(self, f):
-        pairs = [self.pair(f[:,[i,j]].flatten(1)).relu() for i,j in ((0,1),(0,2),(1,2))]
-        return self.fc(torch.cat(pairs, 1))
+        f = self.norm(f.flatten(0, 1)).view_as(f)[:,orders]
+        pairs = [self.pair(f[:,:,[i,j]].flatten(2)).relu() for i,j in ((0,1),(0,2),(1,2))]
+        return self.fc(torch.cat(pairs, 2))
 
     @staticmethod
-    def loss(out, labels): return F.cross_entropy(out, order_index(labels), reduction='none')
+    def loss(out, labels):
+        return F.cross_entropy(out.transpose(1, 2), order_index(labels[:,orders]), reduction='none').mean(1)
     @staticmethod
-    def right(out, labels): return (out.argmax(1)==order_index(labels)).float()
+    def right(out, labels): return (out.argmax(2)==order_index(labels[:,orders])).float().mean(1)
     @staticmethod
     def chance(n_labels, n): return 1/6
 
 pretext_heads['order'] = Order
 
 # %% ../../nbs/26f_pretexts.order.ipynb #f5acf758
-pretexts['order'] = get_recipe(small, clips='order', rates=(1,), heads=('order',))
+pretexts['order'] = get_recipe(small, clips='order', rates=(1,), heads=('order',), arch='c3d_diff', lr=.001)
