@@ -36,14 +36,16 @@ _columns = ['path','label','probability','top','reason']
 
 def _rows(learn, files, clips, avg, k, num_workers):
     "One row per file, in order"
-    there = files.filter(lambda o: o.exists())
-    found = each_logits(learn, there, clips, num_workers, skip_bad=True) if there else iter(())
+    there = {o for o in files if o.exists()}
+    found = iter(())
+    if there: found = each_logits(learn, files.filter(there.__contains__), clips, num_workers, skip_bad=True)
     def answer(x):
         if isinstance(x, VideoError): return dict(label='', probability=np.nan, top='', reason=str(x.reason))
         return _answer(learn, _probabilities(learn, x, avg), k)
     for o in files:
         x = next(found)[1] if o in there else VideoError(o, 'no such file')
         yield dict(path=printable(o), **answer(x))
+    next(found, None) # So that its bar ends
 
 
 # %% ../nbs/34_predict.ipynb #c42fcf0a

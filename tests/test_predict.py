@@ -46,6 +46,17 @@ def test_a_stopped_run_resumes_and_another_model_is_refused(classifier, tmp_path
     (tmp_path/'own.csv').write_text('a,b')
     with pytest.raises(ValueError, match='a table from elsewhere'): learn.predict_videos(files, tmp_path/'own.csv')
 
+def test_the_bar_comes_to_its_end(classifier, tmp_path, monkeypatch):
+    "Also where the last videos have no answer"
+    learn,files,_ = classifier
+    ended = []
+    def bar(gen, total):
+        yield from gen
+        ended.append(total)
+    monkeypatch.setattr('prp_fastai.features.progress', bar)
+    learn.predict_videos([*files[:3], tmp_path/'gone.mp4'])
+    test_eq(ended, [3])
+
 def test_several_labels(classifier):
     learn,files,_ = classifier
     dls = VideoDataLoaders.from_df(pd.DataFrame(dict(path=files, label=['a','a;b','b']*4)), label_delim=';', size=24, bs=4, num_workers=0)
