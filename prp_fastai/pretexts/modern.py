@@ -1,4 +1,4 @@
-"""What did best where only motion tells: instance contrast of frame differences (residual clips, [Tao et al., 2020](https://arxiv.org/abs/2010.15464))
+"""One of the two best where only motion tells: instance contrast of frame differences (residual clips, [Tao et al., 2020](https://arxiv.org/abs/2010.15464))
 
 Docs: https://prp-fastai.github.io/prp_fastai/pretexts.modern.html.md"""
 
