@@ -156,8 +156,9 @@ def _say_left_out(files, seen, bad):
 def _rows_of(labelled, table, files):
     "Numbers of the rows of `labelled`. Raises `ValueError` for a video that is not among `files`"
     labelled = L(labelled).map(Path)
-    if others:=[o for o in labelled if o not in set(files)]:
-        raise ValueError(f'{len(others)} of {len(labelled)} labelled videos are not among the files, as {others[0]}')
+    if others:=labelled.filter(set(files).__contains__, negate=True):
+        raise ValueError(f'{len(others)} of {len(labelled)} labelled videos are not among the files, as '
+                         f'{printable(others[0])}')
     return np.flatnonzero(table.path.isin(labelled.map(str)))
 
 

@@ -27,7 +27,7 @@ def order_index(
 
 # %% ../../nbs/26f_pretexts.order.ipynb #ca744bd9
 class Order(nn.Module):
-    "The order of three clips, in all six shuffles of them: (n,3,c) -> logits (n,6,6)"
+    "Order of three clips in all six shuffles: (n,3,c) -> logits (n,6,6). Raises `ValueError` if `n_clips` is not 3"
     def __init__(self,
         nf:int, # c: length of a clip's vector
         n_clips:int, # Clips of a video; must be 3
