@@ -36,15 +36,14 @@ _columns = ['path','label','probability','top','reason']
 
 def _rows(learn, files, clips, avg, k, num_workers):
     "One row per file, in order"
-    there = {o for o in files if o.exists()}
-    found = iter(())
-    if there: found = each_logits(learn, files.filter(there.__contains__), clips, num_workers, skip_bad=True)
+    if not files: return
+    found,early = each_logits(learn, files, clips, num_workers, skip_bad=True),{} # Files that are not there come first
     def answer(x):
         if isinstance(x, VideoError): return dict(label='', probability=np.nan, top='', reason=str(x.reason))
         return _answer(learn, _probabilities(learn, x, avg), k)
-    for o in files:
-        x = next(found)[1] if o in there else VideoError(o, 'no such file')
-        yield dict(path=printable(o), **answer(x))
+    for i,o in enumerate(files):
+        while i not in early: early.update([next(found)])
+        yield dict(path=printable(o), **answer(early.pop(i)))
     next(found, None) # So that its bar ends
 
 

@@ -57,6 +57,12 @@ def test_the_bar_comes_to_its_end(classifier, tmp_path, monkeypatch):
     learn.predict_videos([*files[:3], tmp_path/'gone.mp4'])
     test_eq(ended, [3])
 
+def test_none_of_the_videos_is_there(classifier, tmp_path):
+    learn,_,_ = classifier
+    table = learn.predict_videos([tmp_path/'gone.mp4', tmp_path/'too.mp4'])
+    test_eq(table.reason.tolist(), ['no such file']*2)
+    test_eq(len(learn.predict_videos([])), 0)
+
 def test_several_labels(classifier):
     learn,files,_ = classifier
     dls = VideoDataLoaders.from_df(pd.DataFrame(dict(path=files, label=['a','a;b','b']*4)), label_delim=';', size=24, bs=4, num_workers=0)
