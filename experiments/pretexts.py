@@ -35,21 +35,24 @@ def supervised(df, arch, seed, how, cache, num_workers):
     with tempfile.TemporaryDirectory() as tmp: fit(learn, how['clips'], .004, Path(tmp))
     return learn.model.encoder,(time.perf_counter()-start)/60
 
-def measure(name, arch, seed, df, how, cache, num_workers, **changed):
-    "What a pretext, with some fields of its recipe `changed`, learned and is worth, in %, and its curve"
-    train,test,res,curve = df[~df.is_test],df[df.is_test],{},None
+def pretrained(name, arch, seed, df, how, cache, num_workers, **changed):
+    "Encoder of a pretext with some fields of its recipe `changed`, or of a bracket; what it learned of its own task, in %, and its curve"
     set_seed(seed)
-    if name=='random': source = reinitialized(create_encoder(arch, how['width']), seed)
-    elif name=='supervised': source,res['minutes'] = supervised(df, arch, seed, how, cache, num_workers)
-    else:
-        recipe = get_recipe(name, arch=arch, width=how['width'], size=how['size'], seed=seed, **changed)
-        learn,res['minutes'],curve = trained(name, recipe, train.path.tolist(), how, cache, num_workers)
-        res |= own_task(learn, [Path(o) for o in test.path])
-        source = learn.model.encoder
+    if name=='random': return reinitialized(create_encoder(arch, how['width']), seed),{},None
+    if name=='supervised':
+        source,minutes = supervised(df, arch, seed, how, cache, num_workers)
+        return source,dict(minutes=minutes),None
+    recipe = get_recipe(name, arch=arch, width=how['width'], size=how['size'], seed=seed, **changed)
+    learn,minutes,curve = trained(name, recipe, df[~df.is_test].path.tolist(), how, cache, num_workers)
+    return learn.model.encoder,dict(minutes=minutes) | own_task(learn, [Path(o) for o in df[df.is_test].path]),curve
+
+def measure(name, arch, seed, df, how, cache, num_workers, **changed):
+    "What a pretext or bracket learned and is worth, in %, and its curve"
+    source,res,curve = pretrained(name, arch, seed, df, how, cache, num_workers, **changed)
     reader = OpenVideo(manifest_of(df.path.tolist()), cache, frame_size(how['size']))
     clips = dict(size=how['size'], clip_len=16, num_workers=num_workers, reader=reader)
     probes = probe_table(source, df, clips=5, baseline=False, **clips).loc['pretrained']
-    return res | {'linear probe': 100*probes['linear'], 'neighbours vote': 100*probes['knn'], **retrieval_table(source, train, test, baseline=False, **clips)[0].loc['pretrained']},curve
+    return res | {'linear probe': 100*probes['linear'], 'neighbours vote': 100*probes['knn'], **retrieval_table(source, df[~df.is_test], df[df.is_test], baseline=False, **clips)[0].loc['pretrained']},curve
 
 @call_parse(pos=['source'])
 def main(

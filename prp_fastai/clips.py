@@ -17,6 +17,8 @@ from .sampling import *
 from .recipe import *
 from .transforms import *
 from .block import *
+from functools import wraps
+from inspect import signature
 
 # %% ../nbs/07_clips.ipynb #24314a4e
 def _clip(n, s, l, rng, jitter):
@@ -164,7 +166,7 @@ def _check_jitter(o):
 
 
 # %% ../nbs/07_clips.ipynb #34a7d879
-@with_fields(Sampling, Crop, but=['recon_rate','start','redraw_valid'])
+@with_fields(Sampling, Crop, but=prp_only)
 def clips_dblock(
     recipe, # What the clips are: a `Recipe` or its name; the fields below change it
     splitter=None, # Items -> (train, valid) indices (default: a random 80/20 split by `seed`)
@@ -202,3 +204,15 @@ class ClipsDataLoaders(PRPDataLoaders):
     def vocab(self): return self.valid.vocab
     @property
     def c(self): return len(self.vocab)
+
+# %% ../nbs/07_clips.ipynb #f0c7b6c1
+def _with_clips(name):
+    "A factory of `PRPDataLoaders` that shows the fields of these clips"
+    f,clips = getattr(PRPDataLoaders, name).__func__,signature(clips_dblock).parameters
+    @wraps(f)
+    def _inner(cls, *args, **kwargs): return f(cls, *args, **kwargs)
+    own = [o for o in signature(f).parameters.values() if o.name not in (*prp_only,'yuv','read_size')]
+    _inner.__signature__ = signature(f).replace(parameters=[*own, clips['clips'], clips['jitter']])
+    return classmethod(_inner)
+
+for o in ('from_files','from_folder','from_df','from_csv'): setattr(ClipsDataLoaders, o, _with_clips(o))

@@ -106,8 +106,6 @@ class Answered(AvgMetric):
     def name(self): return f'{self.head}_accuracy'
 
 # %% ../nbs/26_pretext.ipynb #290c639f
-_not_here = ('arch','heads','bs','head_convs','final','mean_colour','lambda_d','lambda_g','head_lr_mult')
-
 def _pretext_model(o, dls):
     "The model of a recipe"
     if o.clips=='one':
@@ -116,7 +114,7 @@ def _pretext_model(o, dls):
 
 # %% ../nbs/26_pretext.ipynb #265a62e1
 @delegates(Learner.__init__, but=['wd_bn_bias','loss_func','splitter'])
-@with_fields(Heads, Optim, but=_not_here)
+@with_fields(Heads, Optim, but=['arch','heads','bs',*prp_only])
 def pretext_learner(
     dls:ClipsDataLoaders, # Clips and their labels
     arch=None, # Encoder for `create_encoder`: a name, a function of `width` or a module; the recipe's if None

@@ -202,6 +202,8 @@ def test_what_belongs_to_other_pretexts_is_refused(data, dls):
     with pytest.raises(ValueError, match='jitter is for ClipsDataLoaders'): call(PRPDataLoaders.from_folder, data, jitter=.2)
     with pytest.raises(ValueError, match='lambda_d and lambda_g'): prp_learner(dls, width=.05, weights=(1.,2.))
     with pytest.raises(ValueError, match="'one' is for PRPDataLoaders"): call(ClipsDataLoaders.from_folder, data)
+    with pytest.raises(ValueError, match="does not use recon_rate, attn"): call(ClipsDataLoaders.from_folder, data, recipe='rank', recon_rate=4, attn=None)
+    with pytest.raises(ValueError, match="does not use lambda_d"): pretext_learner(call(ClipsDataLoaders.from_folder, data, recipe='rank', rates=(1,2)), width=.05, lambda_d=.5)
 
 def test_valid_and_a_splitter_together_are_refused(data):
     with pytest.raises(ValueError, match='not both'): call(PRPDataLoaders.from_folder, data, valid=get_video_files(data/'videos')[:2], splitter=halves)
