@@ -14,6 +14,7 @@ from .core import *
 from .read import *
 from .block import *
 from .models.encoders import *
+from .models.foreign import *
 from .card import *
 from .weights import *
 from dataclasses import dataclass,field,replace
@@ -166,17 +167,25 @@ def pooled_features(
     return torch.stack([x for _,x in each_video(net, files, p, bs=bs, clip_bs=bs, **kwargs)]).numpy()
 
 # %% ../nbs/29_features.ipynb #7a468515
+def _with_other_weights(encoder):
+    "A copy whose layers draw their weights; encoders of others are made again"
+    card = card_of(encoder) or {}
+    if 'made' in card:
+        return foreign_encoder(card['arch'], **card['made']).to(one_param(encoder).device).train(encoder.training)
+    encoder = deepcopy(encoder)
+    for m in encoder.modules():
+        if hasattr(m, 'reset_parameters'): m.reset_parameters()
+        elif any(True for _ in m.parameters(recurse=False)):
+            raise ValueError(f'{type(m).__name__} has parameters, and no reset_parameters to draw them')
+    return encoder
+
 def reinitialized(
-    encoder:nn.Module, # Any; its layers can draw their weights
+    encoder:nn.Module, # Any; its layers can draw their weights, or `foreign_encoder` made it
     seed:int=42, # Of the draw
 )->nn.Module: # A copy with random weights
     "The same network without what it has learned. Raises `ValueError` if a layer cannot"
-    encoder = deepcopy(encoder)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for m in encoder.modules():
-            if hasattr(m, 'reset_parameters'): m.reset_parameters()
-            elif any(True for _ in m.parameters(recurse=False)):
-                raise ValueError(f'{type(m).__name__} has parameters, and no reset_parameters to draw them')
-    if card:=card_of(encoder): encoder.card = EncoderCard({**card, 'seen':[]})
-    return encoder
+        new = _with_other_weights(encoder)
+    if card:=card_of(encoder): new.card = EncoderCard({**card, 'seen':[]})
+    return new

@@ -106,6 +106,16 @@ def test_pixels_that_differ_are_refused(video_folder, tmp_path):
     with pytest.raises(ValueError, match='clip_len 4, not 16'): pooled_features(mae, files, clip_len=16, num_workers=0)
     assert pooled_features(mae, files[:2], 2, num_workers=0).shape==(2,24)
 
+@pytest.mark.parametrize('name', ['resnet18','vit','videomae','vjepa2'])
+def test_random_weights_beside_an_encoder_of_others(name):
+    "The same kind of network, its weights drawn by seed, though not all of its layers can draw them"
+    encoder = makers[name]()
+    a,b,c = reinitialized(encoder),reinitialized(encoder),reinitialized(encoder, 1)
+    def weights(o): return torch.cat([p.flatten() for p in o.parameters()])
+    assert torch.equal(weights(a), weights(b)) and not torch.equal(weights(a), weights(c)) and not torch.equal(weights(a), weights(encoder))
+    assert {**a.card, 'seen':0}=={**encoder.card, 'seen':0} and a.training==encoder.training
+    assert [p.requires_grad for p in a.parameters()]==[p.requires_grad for p in encoder.parameters()]
+
 @pytest.mark.parametrize('name', ['resnet18','videomae','r3d_18'])
 def test_a_saved_encoder_opens_without_being_told_what_it_is(video_folder, tmp_path, name):
     net = makers[name]()
