@@ -9,6 +9,7 @@ from conftest import pattern
 scripts = Path(__file__).resolve().parent.parent/'experiments'
 runs = dict(modern=(['--names','without colour,two speeds','--seeds','0','--clips','2','--width','.05','--size','24','--num-workers','0'], 'out.csv', ['without colour','two speeds'], 'change'),
             pretexts=(['--names','random,order','--seeds','0','--clips','3','--width','.05','--size','24','--num-workers','0'], 'out/pretexts.csv', ['random','order'], 'pretext'),
+            finetune=(['--names','random,rate','--labels','.5,1','--epochs','1,1','--seeds','0','--clips','1','--width','.05','--size','24','--num-workers','0'], 'out.csv', ['random','random','rate','rate'], 'pretext'),
             frozen=(['--size','32','--level','0','--nf','8','--epochs','1','--seeds','0'], 'out.csv', ['image network','random blocks','blocks trained by rate'], 'kind'))
 
 @pytest.fixture(scope='module')
@@ -35,5 +36,5 @@ def test_rows_are_written_once(name, dataset, tmp_path):
         assert said.returncode==0, said.stderr
         return pd.read_csv(out)
     df = run()
-    assert list(df[column])==rows and df.top1.between(0, 100).all()
+    assert list(df[column])==rows and df['fine-tuned' if name=='finetune' else 'top1'].between(0, 100).all()
     assert run().equals(df)
