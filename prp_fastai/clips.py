@@ -17,7 +17,6 @@ from .sampling import *
 from .recipe import *
 from .transforms import *
 from .block import *
-from functools import wraps
 from inspect import signature
 
 # %% ../nbs/07_clips.ipynb #24314a4e
@@ -209,8 +208,8 @@ class ClipsDataLoaders(PRPDataLoaders):
 def _with_clips(name):
     "A factory of `PRPDataLoaders` that shows the fields of these clips"
     f,clips = getattr(PRPDataLoaders, name).__func__,signature(clips_dblock).parameters
-    @wraps(f)
     def _inner(cls, *args, **kwargs): return f(cls, *args, **kwargs)
+    _inner.__name__,_inner.__qualname__ = name,f'ClipsDataLoaders.{name}'
     own = [o for o in signature(f).parameters.values() if o.name not in (*prp_only,'yuv','read_size')]
     _inner.__signature__ = signature(f).replace(parameters=[*own, clips['clips'], clips['jitter']])
     return classmethod(_inner)
