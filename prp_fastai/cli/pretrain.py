@@ -199,7 +199,7 @@ Pictures:
   {out}/rates.png        one video at four rates
   {out}/results.png      input, target, reconstruction, motion attention
   {out}/activations.png  what the encoder looks at, beside random weights
-  {out}/longer.png       the same clips after longer training on 960 other videos'''
+  {out}/longer.png       reconstructions after longer training, on 960 other videos'''
 
 # %% ../../nbs/40b_cli.pretrain.ipynb #26eba8e4
 @command('out')
