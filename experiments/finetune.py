@@ -15,7 +15,7 @@ def labelled(df, share, seed):
 def kept_encoder(name, arch, seed, df, how, folder, cache, num_workers):
     "Encoder of a pretext from `folder`, where it is pretrained into if it is not there; random weights are drawn"
     if name=='random': return pretrained(name, arch, seed, df, how, cache, num_workers)[0]
-    fname = folder/f'{name}-{arch}-{seed}-{how["clips"]}.safetensors'
+    fname = folder/f'{"-".join(map(str, (name, arch, seed, how["width"], how["size"], how["clips"])))}.safetensors'
     if not fname.exists():
         source,told,_ = pretrained(name, arch, seed, df, how, cache, num_workers)
         print(fname.name, told, flush=True)
@@ -35,7 +35,7 @@ def main(
     source:str, # Dataset in UCF101's shape
     out:str='finetuned.csv', # Table that gets the rows; the curves are beside it, in `finetuned_curves.csv`
     encoders:str='encoders', # Folder that keeps pretrained encoders
-    names:str='random,rate,rate+recon,order,modern', # Pretexts, in the order of the runs
+    names:str='random,rate,rate+recon', # Pretexts, in the order of the runs
     archs:str='c3d', # Encoders
     seeds:str='0,1,2', # All runs are done with each
     labels:str='0.1,1', # Shares of the training videos that have a label
@@ -60,4 +60,4 @@ def main(
         row = key | {'fine-tuned': round(acc, 3)}
         print(', '.join(f'{k} {v}' for k,v in row.items()), flush=True)
         add_rows(out, pd.DataFrame([row]))
-        add_rows(out.with_name('finetuned_curves.csv'), curve.round(5).assign(**{k: key[k] for k in ('pretext','arch','seed','labels')}))
+        add_rows(out.with_name('finetuned_curves.csv'), curve.round(5).assign(**key))

@@ -169,7 +169,7 @@ def pooled_features(
 # %% ../nbs/29_features.ipynb #7a468515
 def _with_other_weights(encoder):
     "A copy whose layers draw their weights; encoders of others are made again"
-    card = card_of(encoder) or {}
+    card = card_of(encoder)
     if 'made' in card:
         return foreign_encoder(card['arch'], **card['made']).to(one_param(encoder).device).train(encoder.training)
     encoder = deepcopy(encoder)

@@ -125,7 +125,7 @@ def pretext_learner(
     cbs=None, # Added after `StopAtNonFinite`, `SkipUnread` and those of `speed`
     **kwargs
 )->Learner: # With the recipe as `learn.recipe`
-    "A `Learner` of `PretextModel`. Raises `ValueError` for clips of PRP, or unknown heads"
+    "A `Learner` of `PretextModel`. Raises `ValueError` for clips of PRP, its fields, or unknown heads"
     named = {k:v for k,v in dict(arch=arch, heads=heads).items() if v is not None}
     o,others = learner_recipe(dls, recipe, {**kwargs, **named})
     each = [m for h in o.heads for m in (Answered(h), LossPart(f'loss_{h}'))]
