@@ -14,6 +14,7 @@ from ..core import *
 from ..read import *
 from ..external import *
 from ..manifest import *
+from ..cache import *
 from ..recipe import *
 from ..transforms import *
 from ..block import *
@@ -38,6 +39,7 @@ from ..saved import *
 from .shell import *
 from .data import *
 from inspect import signature
+from tempfile import TemporaryDirectory
 import json
 
 # %% ../../nbs/40b_cli.pretrain.ipynb #36510142
@@ -167,13 +169,14 @@ def load_run(
     return learn
 
 # %% ../../nbs/40b_cli.pretrain.ipynb #db7b156f
-def _measure(learn, df, size):
+def _measure(learn, df, size, cache):
     "Rate accuracy and error on eight clips of each video, the error of plain colours, and retrieval in %"
     rated,scores = item_tfm(learn.dls, PlaybackRate),[]
     for rated.seed in range(8): scores.append(learn.validate())
     (_,rate,_,loss_g),own = np.mean(scores, 0),recon_baselines(learn.dls.valid)['mean colour of each clip']
     gallery,queries = df[~df.is_test],df[df.is_test]
-    top1 = retrieval_table(learn, gallery, queries, clip_len=16, size=size, num_workers=0)[0].top1
+    reader = OpenVideo(manifest_of(df.path.tolist()), cache, frame_size(size))
+    top1 = retrieval_table(learn, gallery, queries, clip_len=16, size=size, reader=reader, num_workers=0)[0].top1
     return dict(n=len(learn.dls.valid_ds), rate=rate, chance=1/learn.dls.c, loss_g=loss_g, own=own,
                 top1=top1.pretrained, random=top1.random)
 
@@ -185,7 +188,7 @@ def _draw(learn, out, size):
     plot_activations(encoders, center_clip(video, size)).savefig(out/'activations.png', dpi=100)
     longer = load_model('sample-recon')
     longer.dls = learn.dls
-    longer.show_results(max_n=4)
+    with longer.no_bar(): longer.show_results(max_n=4)
     plt.savefig(out/'longer.png', dpi=100)
     plt.close('all')
 
@@ -205,16 +208,20 @@ Pictures:
 @command('out')
 def prp_demo(
     out:str='demo', # Folder for the pictures
-    epochs:int=120, # Passes over the 45 videos
+    epochs:int=160, # Passes over the 45 videos
     seed:int=42, # Of weights, draws and split
 ):
     "Pretrain a slim C3D on the packaged videos, and draw what it learned"
     out,split,df,size = Path(out),sample_videos()/'split',read_ucf101(sample_videos(), 1),56
-    say(f'Pretraining, {epochs} passes over {(~df.is_test).sum()} videos: at most ten minutes on two cores')
-    learn = prp_pretrain(str(split/'trainlist01.txt'), str(out), valid=str(split/'testlist01.txt'),
-                         width=.125, size=size, preset='small', epochs=epochs, bs=4, seed=seed)
-    say('Measuring and drawing: less than a minute')
-    found = _measure(learn, df, size)
-    _draw(learn, out, size)
+    with TemporaryDirectory() as cache:
+        say(f'Decoding {len(df)} videos once: seconds')
+        cache_videos(df.path.tolist(), cache, frame_size(size))
+        say(f'Pretraining, {epochs} passes over {(~df.is_test).sum()} videos: at most ten minutes on two cores')
+        learn = prp_pretrain(str(split/'trainlist01.txt'), str(out), valid=str(split/'testlist01.txt'), cache=cache,
+                             width=.125, size=size, preset='small', epochs=epochs, lambda_d=.03, flip=.5,
+                             bs=4, seed=seed, num_workers=0)
+        say('Measuring and drawing: less than a minute')
+        found = _measure(learn, df, size, cache)
+        _draw(learn, out, size)
     say(_report.format(out=out, **found))
     end_command(out, 'prp-pretrain FOLDER_OF_VIDEOS --preset small')
