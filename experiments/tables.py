@@ -1,7 +1,7 @@
 """The paper's tables 1 to 5 in small, and what each change of the training gains: what pretraining learned, and what it is worth, on a dataset in UCF101's shape.
 
 `python experiments/tables.py FOLDER --out experiments/results/NAME --cache CACHE --jobs 2` pretrains on the training videos of split 1, without their labels, and measures on its test videos.
-A run is a row of `runs.csv`, written when it is done, and not done again; one that was stopped is resumed. `curves.csv` keeps what each epoch of it measured, `baselines.csv` what knowing nothing gives.
+A run is a row of `runs.csv`, written when it is done, and not done again; one that was stopped is resumed. `curves.csv` keeps what each epoch of it measured, `baselines.csv` what knowing nothing gives, `baselines_valid.csv` the same in validation of seed 0.
 The paper's encoder, for a GPU, is `--width 1 --size 112 --speed channels_last,fold,bf16`."""
 from multiprocessing import get_context,set_start_method
 from fastcore.script import call_parse
@@ -93,14 +93,15 @@ def add_rows(fname, rows):
     pd.concat([kept(fname), rows]).to_csv(tmp:=fname.with_suffix('.tmp'), index=False)
     tmp.replace(fname)
 
-def add_baselines(fname, df, how, rates, clip_len, cache, num_workers):
-    "Write what a reconstruction that knows nothing scores on the test videos, and what their lengths say of the rate"
-    if fname.exists(): return
-    files = df[df.is_test].path.map(Path).tolist()
-    dls = loaders(df, how, cache, num_workers, seed=0, rates=rates, clip_len=clip_len)
-    known = recon_baselines(dls.test_dl(files)).round(5)
-    known['rate accuracy from length'] = round(100*rate_chance(dls, files), 2)
-    known.rename('value').rename_axis('baseline').to_csv(fname)
+def add_baselines(out, df, how, rates, clip_len, cache, num_workers):
+    "Write what a reconstruction that knows nothing scores on the test videos and in validation of seed 0, and what their lengths say of the rate"
+    for name in ('baselines','baselines_valid'):
+        if (fname:=out/f'{name}.csv').exists(): continue
+        dls = loaders(df, how, cache, num_workers, seed=0, rates=rates, clip_len=clip_len)
+        dl = dls.test_dl(df[df.is_test].path.map(Path).tolist()) if name=='baselines' else dls.valid
+        known = recon_baselines(dl).round(5)
+        known['rate accuracy from length'] = round(100*rate_chance(dls, list(dl.dataset.items)), 2)
+        known.rename('value').rename_axis('baseline').to_csv(fname)
 
 def done(fname, key):
     "Whether `fname` has a row of this run"
@@ -112,7 +113,7 @@ def _readers_fork(): multiprocessing.set_start_method('fork', force=True)
 @call_parse(pos=['source'])
 def main(
     source:str, # Dataset in UCF101's shape
-    out:str='tables', # Folder for `runs.csv`, `curves.csv` and `baselines.csv`
+    out:str='tables', # Folder for `runs.csv`, `curves.csv`, `baselines.csv` and `baselines_valid.csv`
     tables:str='2,training,3', # `training`, and tables of the paper, in the order of the runs; 3 stands for 3 to 5
     encoders:str='c3d,r3d,r2plus1d', # Those of table 3
     seeds:str='0,1,2', # All runs are done with each
@@ -134,7 +135,7 @@ def main(
     df,out,rates = read_ucf101(source, 1),Path(out),tuple(map(int, rates.split(',')))
     out.mkdir(parents=True, exist_ok=True)
     how = dict(width=width, size=size, epochs=epochs, lr=lr or '', tune_epochs=tune_epochs, tune_lr=tune_lr, bs=bs, speed=speed)
-    add_baselines(out/'baselines.csv', df, how, rates, clip_len, cache, num_workers)
+    add_baselines(out, df, how, rates, clip_len, cache, num_workers)
     keys = {}
     for table in tables.split(','):
         for seed in map(int, seeds.split(',')):
