@@ -13,7 +13,7 @@ BIN := .venv/bin
 	touch $@
 
 demo: .venv/.installed  ## Pretrain on the packaged videos and draw what was learned, in at most ten minutes on two cores
-	OMP_WAIT_POLICY=passive PYTHONWARNINGS=ignore::FutureWarning $(BIN)/prp-demo demo
+	OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore::FutureWarning $(BIN)/prp-demo demo
 
 test: .venv/.docs  ## Notebooks clean and in step with the library, then their examples, then the tests
 	$(BIN)/python tests/in_step.py
