@@ -216,7 +216,7 @@ def prp_demo(
     with TemporaryDirectory() as cache:
         say(f'Decoding {len(df)} videos once: seconds')
         cache_videos(df.path.tolist(), cache, frame_size(size))
-        say(f'Pretraining, {epochs} passes over {(~df.is_test).sum()} videos: at most ten minutes on two cores')
+        say(f'Pretraining, {epochs} passes over {(~df.is_test).sum()} videos: about ten minutes on two cores')
         learn = prp_pretrain(str(split/'trainlist01.txt'), str(out), valid=str(split/'testlist01.txt'), cache=cache,
                              width=.125, size=size, preset='small', epochs=epochs, lambda_d=.03, flip=.5,
                              bs=4, seed=seed, num_workers=0)
