@@ -132,7 +132,7 @@ def each_video(
     f=clip_rows, # (model, clips, protocol) -> one row per clip
     average:bool=True, # The mean of the clips of a video, or one row for each?
     bs:int=8, # Videos in a batch
-    clip_bs:int=None, # Clips that go through the network at once (default: ten times `bs`)
+    clip_bs:int=8, # Clips that go through the network at once
     num_workers:int=None, # Worker processes (default: fastai's choice)
     device=None, # Device of the network (default: fastai's choice)
     reader=VideoReader, # Opens a path; an `OpenVideo` looks into a cache first
@@ -147,11 +147,11 @@ def each_video(
     def rows(files):
         dl = clips_loader(files, p.n_clips, p.s, p.clip_len, p.size, bs if p.n_clips else 1, num_workers,
                           device, starts, reader)
-        for clips,_ in dl: yield from _rows(lambda o: f(model, o, p), clips, clip_bs or 10*bs, average)
+        for clips,_ in dl: yield from _rows(lambda o: f(model, o, p), clips, clip_bs, average)
     return _run(model.to(ifnone(device, default_device())), files, rows, skip_bad)
 
 # %% ../nbs/29_features.ipynb #fc23b1cc
-@delegates(each_video, but=['protocol','f','average','clip_bs','skip_bad'])
+@delegates(each_video, but=['protocol','f','average','skip_bad'])
 def pooled_features(
     encoder, # What `get_encoder` takes
     files, # Paths of the videos
@@ -164,7 +164,7 @@ def pooled_features(
     "Features averaged over time, space and the clips of each video"
     net = get_encoder(encoder)
     p = ClipProtocol(clips).for_card(card_of(net), clip_len, size)
-    return torch.stack([x for _,x in each_video(net, files, p, bs=bs, clip_bs=bs, **kwargs)]).numpy()
+    return torch.stack([x for _,x in each_video(net, files, p, bs=bs, **kwargs)]).numpy()
 
 # %% ../nbs/29_features.ipynb #7a468515
 def _with_other_weights(encoder):

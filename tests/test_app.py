@@ -63,8 +63,11 @@ def test_prp_app_from_the_shell(files, classifier, tmp_path):
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
     model = save_model(classifier, tmp_path/'model.safetensors')
-    args = [bin/'prp-app', '--port', port, '--model', model, '--videos', 'sample']
-    with open(tmp_path/'log', 'w') as log: p = subprocess.Popen(list(map(str, args)), stdout=log, stderr=log, cwd=tmp_path)
+    (tmp_path/'few').mkdir()
+    for o in files[:4]: shutil.copy(o, tmp_path/'few')
+    args = [bin/'prp-app', '--port', port, '--model', model, '--videos', tmp_path/'few']
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL) # A job in the background of a shell ignores ctrl-C, and so would the app
+    with open(tmp_path/'log', 'w') as log: p = subprocess.Popen(list(map(str, args)), stdout=log, stderr=log, cwd=tmp_path, preexec_fn=heed)
     try:
         for _ in range(600):
             if p.poll() is not None: break
