@@ -335,16 +335,8 @@ class _VideosDataLoaders(DataLoaders):
         usable = set(usable_videos(df, rates, clip_len, fps))
         files = L(files).filter(lambda o: Path(os.path.abspath(o)) in usable)
         reader = OpenVideo(df, cache, size, backend, yuv, fps)
-        if files and cache is not None: cls._say_cached(files, reader)
+        if files and cache is not None: reader.say_cached(files)
         return files,reader,df
-
-    @staticmethod
-    def _say_cached(files, reader):
-        "Print how many of `files` are cached. Raises `FileNotFoundError` if none is"
-        n,yuv = len(files.map(reader.cached).filter()),reader.yuv
-        if n: return print(f'{n} of {len(files)} videos are read from the cache')
-        raise FileNotFoundError(f"{reader.cache} has none of these {len(files)} videos at {reader.size} in "
-                                f"{'YUV' if yuv else 'RGB'}: fill it with prp-cache{' --yuv'*yuv}, or cache_videos")
 
 # %% ../nbs/06_block.ipynb #80d5b7e3
 @patch(cls_method=True)

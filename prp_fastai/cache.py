@@ -160,3 +160,14 @@ class OpenVideo:
         fname = self.cached(path)
         video = CachedVideo(path, fname) if fname else self.reader(path, known)
         return ResampledVideo(video, self.fps, times_of(known, fps), duration) if self.fps else video
+
+# %% ../nbs/03b_cache.ipynb #b7d1ecd4
+@patch
+def say_cached(self:OpenVideo,
+    files, # Paths
+):
+    "Print how many of `files` are cached. Raises `FileNotFoundError` if none is"
+    n,yuv = len(L(files).map(self.cached).filter()),self.yuv
+    if n: return print(f'{n} of {len(files)} videos are read from the cache')
+    raise FileNotFoundError(f"{self.cache} has none of these {len(files)} videos at {self.size} in "
+                            f"{'YUV' if yuv else 'RGB'}: fill it with prp-cache{' --yuv'*yuv}, or cache_videos")

@@ -14,6 +14,8 @@ from fastcore.docments import docments
 from ..core import *
 from ..read import *
 from ..external import *
+from ..manifest import *
+from ..cache import *
 from ..recipe import with_fields
 from ..block import *
 from ..models.encoders import *
@@ -190,9 +192,16 @@ def _learned_from(df):
     if held.any(): say(f'{held.sum()} videos to validate on are left out')
     return df[~held]
 
+def _reader(o, files, size):
+    "Opens `files` from the cache, or by what a scan has found"
+    reader = OpenVideo(manifest_of(files, o['manifest']), o['cache'], frame_size(size))
+    if o['cache']: reader.say_cached(files)
+    return reader
+
+
 # %% ../../nbs/40c_cli.evaluate.ipynb #8e61cdf1
 @command()
-@with_fields(Reading, but=['manifest','cache'])
+@with_fields(Reading)
 def prp_probe(
     source:str, # Labelled videos, as `prp-finetune` takes them
     encoder:str, # Pretrained encoder: a .safetensors file, a packaged one, or a checkpoint of the authors
@@ -222,14 +231,15 @@ def _probe(o, out):
     for df in dfs.values(): check_unseen(card, df.path[df.is_test].tolist(), o['allow_seen'])
     keep_settings(out, o)
     named = {k: o[k] for k in ('clips','k','C','seed','clip_len','size','bs','num_workers')}
-    tables = {f'split {i}': probe_table(o['encoder'], df, **named) for i,df in dfs.items()}
+    reader = _reader(o, pd.concat(dfs).path.unique().tolist(), o['size'])
+    tables = {f'split {i}': probe_table(o['encoder'], df, reader=reader, **named) for i,df in dfs.items()}
     res = write_table(pd.concat(tables, names=['split','weights']), out/'probes', o)
     end_command(out, f"prp-finetune {o['source']} --encoder {o['encoder']} --baseline")
     return res
 
 # %% ../../nbs/40c_cli.evaluate.ipynb #ec70ed4d
 @command()
-@with_fields(Reading, but=['manifest','cache'])
+@with_fields(Reading)
 def prp_retrieve(
     source:str, # Labelled videos, as `prp-finetune` takes them
     encoder:str, # Pretrained encoder: a .safetensors file, a packaged one, or a checkpoint of the authors
@@ -257,8 +267,12 @@ def _retrieve(o, out):
     df = _learned_from(find_labelled(o['source'], *where))
     asked = df if o['queries'] is None else find_labelled(o['queries'], *where)
     out.mkdir(parents=True, exist_ok=True)
+    gallery,queries,net = df[~df.is_test],asked[asked.is_test],get_encoder(o['encoder'])
+    size = protocol_for(o['protocol'], card_of(net), o['clip_len'], o['size']).size
+    if not o['allow_seen']: check_unseen(card_of(net), queries.path.tolist()) # Before a scan, which takes long
+    reader = _reader(o, [*gallery.path, *queries.path], size)
     named = {k: o[k] for k in ('protocol','clip_len','size','seed','allow_seen','skip_bad','bs','num_workers')}
-    table,found = retrieval_table(o['encoder'], df[~df.is_test], asked[asked.is_test], path=out, **named)
+    table,found = retrieval_table(net, gallery, queries, path=out, reader=reader, **named)
     p,own = first(found.values()).index.protocol,found['random']
     o |= dict(clip_len=p.clip_len, size=p.size, pixels=p.pixels, gallery=len(own.index), queries=len(own))
     (out/'settings.json').write_text(json.dumps(provenance(o), indent=1))
