@@ -518,6 +518,8 @@ class VideoDataLoaders(_VideosDataLoaders):
         listed = test if len(test) else rows.iloc[dls.valid_ds.splits[1]]
         others = rows[~rows.path.isin(listed.path)]
         dls.train_df,dls.test_df = (o[['path','label']].reset_index(drop=True) for o in (others, listed))
+        if len(test) and not (rows.split=='valid').any() and not rank_distrib():
+            print(f'{len(dls.valid_ds)} of {len(rows)} training videos validate')
         return dls
 
     @classmethod

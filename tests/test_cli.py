@@ -127,6 +127,8 @@ def test_demo_says_what_it_told_and_where_the_pictures_are(tmp_path):
     said = run('prp-demo', 'pictures', '--epochs', 1, cwd=tmp_path)
     for o in ('60 of 60 videos are read from the cache', '1 passes over 45 videos', 'On 15 videos of actors it has not seen', '(chance: 0.250)', 'the mean colour of each clip', 'random weights'): assert o in said, o
     for o in ('rates','results','activations'): assert f'pictures/{o}.png' in said and (tmp_path/f'pictures/{o}.png').stat().st_size>1000
+    how = json.loads((tmp_path/'pictures/settings.json').read_text())['settings']
+    assert how['epochs']==1 and how['cache'] is None
 
 def labelled_folder(to, video_folder):
     "The twelve videos as two classes of two groups"

@@ -95,11 +95,12 @@ def test_a_column_of_splits(put, capsys):
     path = put(*(f'{i}.mp4' for i in range(8)))
     df = pd.DataFrame(dict(path=[f'{i}.mp4' for i in range(8)], label=list('abababab'), split=['train']*4+['Val']*2+['test']*2))
     dls = VideoDataLoaders.from_df(df, path, valid_col='split', **small)
-    assert (len(dls.train_ds),len(dls.valid_ds),len(dls.test_df))==(4,2,2) and '4 train, 2 valid, 2 test, from column split' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert (len(dls.train_ds),len(dls.valid_ds),len(dls.test_df))==(4,2,2) and '4 train, 2 valid, 2 test, from column split' in said and 'validate' not in said
     prp = PRPDataLoaders.from_df(df, path, valid_col='split', rates=(1,2), **small)
     assert (len(prp.train_ds),len(prp.valid_ds))==(4,2)
     dls = VideoDataLoaders.from_df(df.assign(split=['train']*6+['test']*2), path, valid_col='split', valid_pct=.4, **small)
-    assert (len(dls.train_ds),len(dls.valid_ds),len(dls.test_df))==(4,2,2)
+    assert (len(dls.train_ds),len(dls.valid_ds),len(dls.test_df))==(4,2,2) and '2 of 6 training videos validate' in capsys.readouterr().out
     df.to_csv(path/'t.csv', index=False)
     found = find_labelled(str(path/'t.csv'))
     assert found.split.tolist()==['train']*4+['valid']*2+['test']*2 and found.is_test.sum()==2

@@ -223,5 +223,7 @@ def prp_demo(
         say('Measuring and drawing: less than a minute')
         found = _measure(learn, df, size, cache)
         _draw(learn, out, size)
+    how = out/'settings.json'
+    how.write_text(how.read_text().replace(json.dumps(str(cache)), 'null')) # It is gone when somebody repeats this
     say(_report.format(out=out, **found))
     end_command(out, 'prp-pretrain FOLDER_OF_VIDEOS --preset small')
