@@ -131,12 +131,18 @@ class VideoIndex:
         return f'VideoIndex of {size}, protocol {self.name}'
 
 # %% ../nbs/31_retrieval.ipynb #12fb48e6
-def _index(encoder, files, labels, name, p, path=None, **kwargs):
+def _say_left_out(bad, n):
+    "Print which of `n` videos are left out, and why"
+    more = f'; and {len(bad)-10} more' if len(bad)>10 else ''
+    print(f'{len(bad)} of {n} videos are left out: {"; ".join(map(printable, list(bad.values())[:10]))}{more}')
+
+def _index(encoder, files, labels, name, p, path=None, say=True, **kwargs):
     "The index of `files` by the protocol `p`, which is called `name`"
     if path: Path(path).mkdir(parents=True, exist_ok=True)
     features,bad = video_features(encoder, files, p, Path(path)/'features.npy' if path else None, **kwargs)
     keep = [i for i in range(len(files)) if i not in bad]
     if bad: features = features[keep]
+    if bad and say: _say_left_out(bad, len(files))
     left = {str(files[i]): o for i,o in bad.items()}
     res = VideoIndex(features, files[keep], [labels[i] for i in keep], name, p, encoder, left)
     return res.save(path) if path else res
@@ -410,6 +416,7 @@ def retrieval_table(
     p = protocol_for(protocol, card_of(encoder), clip_len, size)
     check_unseen(card_of(encoder), parts['queries'][0], allow_seen)
     nets,ks = {'pretrained': encoder, **({'random': reinitialized(encoder, seed)} if baseline else {})},ks or p.ks
-    found = {k: _found(m, parts, protocol, p, max(ks), path and f'{path}/{k}', **kwargs) for k,m in nets.items()}
+    found = {k: _found(m, parts, protocol, p, max(ks), path and f'{path}/{k}', say=m is encoder, **kwargs)
+             for k,m in nets.items()}
     rows = {name: {f'top{k}': 100*v for k,v in o.top_k(ks).items()} for name,o in found.items()}
     return pd.DataFrame(rows).T.rename_axis('encoder'),found

@@ -156,7 +156,7 @@ def test_what_does_not_match_is_refused():
     with pytest.raises(ValueError, match='6 videos have 5 labels'): retrieval._paths_and_labels(index.files, list('abcde'))
 
 @pytest.mark.parametrize('workers', [0,2])
-def test_bad_videos(videos, tmp_path, workers):
+def test_bad_videos(videos, tmp_path, workers, capsys):
     (tmp_path/'A').mkdir()
     broken,short,gone = tmp_path/'A/broken.mp4',write_video(tmp_path/'A/short.mp4', pattern(15, 32, 44)),tmp_path/'A/gone.mp4'
     broken.write_bytes(b'no video')
@@ -164,7 +164,12 @@ def test_bad_videos(videos, tmp_path, workers):
     model,kw = encoder(),dict(size=size, bs=3, num_workers=workers)
     with pytest.raises(FileNotFoundError, match='gone.mp4'): VideoIndex.from_learner(model, files, **kw)
     with pytest.raises(VideoError, match='broken.mp4'): VideoIndex.from_learner(model, files[:4], **kw)
+    capsys.readouterr()
     index = VideoIndex.from_learner(model, files, **kw, skip_bad=True, path=tmp_path/'index')
+    said = capsys.readouterr().out
+    assert '3 of 7 videos are left out' in said and all(o.name in said for o in (gone,broken,short))
+    retrieval_table(model, files, videos[4:6], **kw, skip_bad=True)
+    assert capsys.readouterr().out.count('3 of 7 videos are left out')==1 # Not again for random weights
     assert index.files==videos[:4] and [Path(o).name for o in index.bad]==['gone.mp4','broken.mp4','short.mp4']
     np.testing.assert_allclose(index.features, VideoIndex.from_learner(model, videos[:4], **fast).features, rtol=1e-5)
     again = VideoIndex.load(tmp_path/'index')
