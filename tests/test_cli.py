@@ -200,4 +200,9 @@ def test_probe_and_retrieval_read_what_training_reads(video_folder, tmp_path, ca
         assert ('12 of 12 videos are read from the cache' in capsys.readouterr().out)==('cache' in how)
         pd.testing.assert_frame_equal(probed.droplevel(0), probe_table(encoder, df, clips=2, num_workers=0), check_names=False)
         pd.testing.assert_frame_equal(found, retrieval_table(encoder, df[~df.is_test], df[df.is_test], num_workers=0)[0])
+    other = labelled_folder(tmp_path/'others', video_folder)
+    prp_retrieve(str(videos), encoder, queries=str(other), out=str(tmp_path/'found'), shown=1, num_workers=0, manifest=str(tmp_path/'m.csv'))
+    how = json.loads((tmp_path/'found/settings.json').read_text())['settings']
+    assert how['queries']==str(other) and how['gallery_videos']+how['query_videos']==12
+    assert pd.read_csv(tmp_path/'m.csv').path.str.startswith(str(other)).sum()==how['query_videos']
     with pytest.raises(FileNotFoundError, match='none of these 12 videos'): prp_probe(str(videos), encoder, out=str(tmp_path/'p2'), size=24, num_workers=0, cache=str(tmp_path/'nowhere'))

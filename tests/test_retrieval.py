@@ -265,7 +265,7 @@ def test_the_command(videos, tmp_path, capsys):
     assert list(read.index)==['pretrained','random'] and read.notna().sum().tolist()==[2,2,2,0,0]
     assert '|pretrained|' in (out/'retrieval.md').read_text() and '|–|' in (out/'retrieval.md').read_text()
     o = json.loads((out/'settings.json').read_text())['settings']
-    assert (o['seed'],o['protocol'],o['size'],o['gallery'],o['queries'])==(42,'vcop',size,16,4)
+    assert (o['seed'],o['protocol'],o['size'],o['gallery_videos'],o['query_videos'],o['queries'])==(42,'vcop',size,16,4,None)
     assert (out/'figure7.png').stat().st_size>1000 and len(pd.read_csv(out/'recall-random.csv'))==4
     assert len(VideoIndex.load(out/'pretrained-gallery', fname))==16
     df['is_test'] = ~df.is_test; df.to_csv(tmp_path/'seen.csv', index=False)

@@ -58,7 +58,7 @@ def test_commands_keep_apart_what_folders_keep_apart(put, tmp_path, capsys):
     small = dict(size=24, num_workers=0, bs=2)
     prp_retrieve(str(path), str(tmp_path/'run/encoder.safetensors'), str(tmp_path/'found'), allow_seen=True, **small)
     how = json.loads((tmp_path/'found/settings.json').read_text())['settings']
-    assert (how['gallery'],how['queries'])==(6,6) and '6 videos to validate on are left out' in capsys.readouterr().out
+    assert (how['gallery_videos'],how['query_videos'])==(6,6) and '6 videos to validate on are left out' in capsys.readouterr().out
     prp_probe(str(path), str(tmp_path/'run/encoder.safetensors'), str(tmp_path/'probed'), clips=1, allow_seen=True, **small)
     assert '6 videos to validate on are left out' in capsys.readouterr().out
     prp_finetune(str(path), str(tmp_path/'tuned'), arch='c3d', width=.02, epochs=1, clips=1, **small)

@@ -192,10 +192,11 @@ def _learned_from(df):
     if held.any(): say(f'{held.sum()} videos to validate on are left out')
     return df[~held]
 
-def _reader(o, files, size):
-    "Opens `files` from the cache, or by what a scan has found"
-    reader = OpenVideo(manifest_of(files, o['manifest']), o['cache'], frame_size(size))
-    if o['cache']: reader.say_cached(files)
+def _reader(o, size, *datasets):
+    "Opens the videos of tables from the cache, or by what scans have found"
+    manifest = pd.concat(manifest_of(df.path.tolist(), o['manifest']) for df in datasets)
+    reader = OpenVideo(manifest, o['cache'], frame_size(size))
+    if o['cache']: reader.say_cached(manifest.path.tolist())
     return reader
 
 
@@ -231,7 +232,7 @@ def _probe(o, out):
     for df in dfs.values(): check_unseen(card, df.path[df.is_test].tolist(), o['allow_seen'])
     keep_settings(out, o)
     named = {k: o[k] for k in ('clips','k','C','seed','clip_len','size','bs','num_workers')}
-    reader = _reader(o, pd.concat(dfs).path.unique().tolist(), o['size'])
+    reader = _reader(o, o['size'], pd.concat(dfs).drop_duplicates('path'))
     tables = {f'split {i}': probe_table(o['encoder'], df, reader=reader, **named) for i,df in dfs.items()}
     res = write_table(pd.concat(tables, names=['split','weights']), out/'probes', o)
     end_command(out, f"prp-finetune {o['source']} --encoder {o['encoder']} --baseline")
@@ -270,11 +271,11 @@ def _retrieve(o, out):
     gallery,queries,net = df[~df.is_test],asked[asked.is_test],get_encoder(o['encoder'])
     size = protocol_for(o['protocol'], card_of(net), o['clip_len'], o['size']).size
     if not o['allow_seen']: check_unseen(card_of(net), queries.path.tolist()) # Before a scan, which takes long
-    reader = _reader(o, [*gallery.path, *queries.path], size)
+    reader = _reader(o, size, *([df] if asked is df else [gallery,queries]))
     named = {k: o[k] for k in ('protocol','clip_len','size','seed','allow_seen','skip_bad','bs','num_workers')}
     table,found = retrieval_table(net, gallery, queries, path=out, reader=reader, **named)
     p,own = first(found.values()).index.protocol,found['random']
-    o |= dict(clip_len=p.clip_len, size=p.size, pixels=p.pixels, gallery=len(own.index), queries=len(own))
+    o |= dict(clip_len=p.clip_len, size=p.size, pixels=p.pixels, gallery_videos=len(own.index), query_videos=len(own))
     (out/'settings.json').write_text(json.dumps(provenance(o), indent=1))
     for name,each in found.items(): each.recall().to_csv(out/f'recall-{name}.csv')
     found['pretrained'].show(o['shown']).savefig(out/'figure7.png', dpi=100)
