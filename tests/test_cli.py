@@ -186,7 +186,7 @@ def test_labelled_tables(tmp_path, video_folder):
     pd.DataFrame(dict(name=['a'])).to_csv(tmp_path/'bad.csv')
     with pytest.raises(ValueError, match='needs columns path and label'): find_labelled(str(tmp_path/'bad.csv'))
 
-def test_probe_and_retrieval_read_what_training_reads(video_folder, tmp_path, capsys):
+def test_probe_and_retrieval_read_what_training_reads(video_folder, tmp_path, capsys, monkeypatch):
     "From a cache, or by the manifest of a scan, they give what the files give; a cache of another size is refused"
     videos,encoder = labelled_folder(tmp_path/'videos', video_folder),str(tmp_path/'e.safetensors')
     prp_learner(PRPDataLoaders.from_files(get_video_files(sample_videos())[:6], rates=(1,2), size=24, bs=2, num_workers=0), 'r3d', width=.05, path=tmp_path).save_encoder(encoder)
@@ -194,9 +194,17 @@ def test_probe_and_retrieval_read_what_training_reads(video_folder, tmp_path, ca
     prp_cache(str(videos), str(tmp_path/'cache'), size=24, manifest=str(tmp_path/'m.csv'))
     df = find_labelled(str(videos))
     capsys.readouterr()
+    called = []
+    for o in ('_learn','frames'):
+        def counted(self, *args, o=o, f=getattr(VideoReader, o), **kwargs): called.append(o); return f(self, *args, **kwargs)
+        monkeypatch.setattr(VideoReader, o, counted)
     for how in (dict(manifest=str(tmp_path/'m.csv')), dict(cache=str(tmp_path/'cache'))):
+        called.clear()
         probed = prp_probe(str(videos), encoder, out=str(tmp_path/'probed'), clips=2, num_workers=0, **how)
+        assert called.count('_learn')==0 and called.count('frames')==(0 if 'cache' in how else 24)
+        called.clear()
         found = prp_retrieve(str(videos), encoder, out=str(tmp_path/'found'), shown=1, num_workers=0, **how)
+        assert called.count('_learn')<=6 and called.count('frames')<=6+(0 if 'cache' in how else 24) # A picture of six frames
         assert ('12 of 12 videos are read from the cache' in capsys.readouterr().out)==('cache' in how)
         pd.testing.assert_frame_equal(probed.droplevel(0), probe_table(encoder, df, clips=2, num_workers=0), check_names=False)
         pd.testing.assert_frame_equal(found, retrieval_table(encoder, df[~df.is_test], df[df.is_test], num_workers=0)[0])
