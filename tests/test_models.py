@@ -32,5 +32,14 @@ def test_surplus_is_cut_and_shortage_scaled():
     features = torch.rand(1,25,2,4,4)
     with torch.no_grad():
         whole = decoder.layers(features)
-        assert torch.equal(decoder(features, (32,56,60)), whole[...,:56,:60])
-        torch.testing.assert_close(decoder(features, (32,96,96)).mean(), whole.mean(), rtol=.05, atol=0)
+        assert torch.equal(decoder(features, torch.rand(1,3,16,56,60)), whole[...,:56,:60])
+        torch.testing.assert_close(decoder(features, torch.rand(1,3,16,96,96)).mean(), whole.mean(), rtol=.05, atol=0)
+
+@pytest.mark.parametrize('size,r', [(32,2), (36,1)])
+def test_a_residual_reconstruction_is_added_to_the_clips_own_mean_colour(size, r):
+    linear,residual = (PRPModel('c3d', recon_rate=r, width=.05, final=o).eval() for o in ('linear','residual'))
+    residual.load_state_dict(linear.state_dict())
+    x = torch.rand(2,3,16,size,size)*torch.tensor([.2,.9])[:,None,None,None,None]
+    with torch.no_grad(): (rate,plain),(same_rate,added) = linear(x),residual(x)
+    assert torch.equal(rate, same_rate)
+    assert torch.allclose(added, plain+x.flatten(2).mean(2)[...,None,None,None], atol=1e-6)

@@ -62,7 +62,7 @@ def test_frames_per_second_travel(table, tmp_path):
     assert not torch.equal(predicted(plain, table.path[0])[2], predicted(learn, table.path[0])[2])
 
 @pytest.mark.parametrize('heads', [('rate','recon'), ('rate',), ('recon',)])
-@pytest.mark.parametrize('changed', [{}, dict(rates=(1,2), recon_rate=4, head_convs=False, final='linear', mean_colour=True)])
+@pytest.mark.parametrize('changed', [{}, dict(rates=(1,2), recon_rate=4, head_convs=False, final='linear', mean_colour=True), dict(final='residual')])
 def test_heads_come_back(video_folder, tmp_path, heads, changed):
     clips = {k:v for k,v in changed.items() if k in field_names(Sampling)}
     dls = PRPDataLoaders.from_folder(video_folder, size=32, bs=4, num_workers=0, **clips)

@@ -25,14 +25,14 @@ class RateHead(nn.Sequential):
 
 # %% ../../nbs/11_models.prp.ipynb #56aecac0
 finals = dict(bn_relu=lambda: (nn.BatchNorm3d(3), nn.ReLU(inplace=True)),
-              sigmoid=lambda: (nn.Sigmoid(),), linear=lambda: ())
+              sigmoid=lambda: (nn.Sigmoid(),), linear=lambda: (), residual=lambda: ())
 
 class Decoder(nn.Module):
-    "Reconstruction: (n,c,t,h,w) -> (n,3,8*r*t,16*h,16*w), cropped or resized (section 3.2, Generative Perception)"
+    "Features and their clips (n,3,l,h,w) -> reconstruction (n,3,r*l,h,w) (section 3.2, Generative Perception)"
     def __init__(self,
         nf:int, # Channels of the features
         recon_rate:int=2, # r: how many times slower the reconstruction plays
-        final:str='bn_relu', # After the last convolution: 'bn_relu', 'sigmoid', or 'linear' for nothing
+        final:str='bn_relu', # After the last convolution: 'bn_relu', 'sigmoid', or nothing: 'linear' and 'residual'
         head_convs:bool=True, # A convolution first, as in the authors' code?
     ):
         super().__init__()
@@ -42,12 +42,13 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(conv_bn_relu(nf, nf) if head_convs else nn.Identity(),
             up(nf), conv_bn_relu(nf, a), up(a), conv_bn_relu(a, b), up(b), conv_bn_relu(b, c), up(c, (recon_rate,2,2)),
             nn.Sequential(nn.Conv3d(c, 3, 3, padding=1), *finals[final]()))
-        self.recon_rate = recon_rate
+        self.recon_rate,self.residual = recon_rate,final=='residual'
 
-    def forward(self, features, size):
-        y = self.layers(features)
-        if all(0<=a-b<16 for a,b in zip(y.shape[2:], size)): return y[:,:,:size[0],:size[1],:size[2]]
-        return F.interpolate(y, size=size, mode='trilinear', align_corners=False)
+    def forward(self, features, x):
+        y,(t,h,w) = self.layers(features),(self.recon_rate*x.shape[2], *x.shape[3:])
+        if all(0<=a-b<16 for a,b in zip(y.shape[2:], (t,h,w))): y = y[:,:,:t,:h,:w]
+        else: y = F.interpolate(y, size=(t,h,w), mode='trilinear', align_corners=False)
+        return y + x.mean((2,3,4), keepdim=True) if self.residual else y
 
 # %% ../../nbs/11_models.prp.ipynb #fc7ea3c0
 class PRPModel(nn.Module):
@@ -58,7 +59,7 @@ class PRPModel(nn.Module):
         recon_rate:int=2, # r: how many times slower the reconstruction plays
         heads:tuple=('rate','recon'), # DG-P; `('rate',)` is DP, `('recon',)` is GP
         width:float=1., # Factor on the encoder's channels
-        final:str='bn_relu', # End of the decoder: 'bn_relu', 'sigmoid' or 'linear'
+        final:str='bn_relu', # End of the decoder: 'bn_relu', 'sigmoid', 'linear', 'residual' (plus the clip's mean)
         head_convs:bool=True, # A convolution before each head, as in the authors' code?
     ):
         super().__init__()
@@ -74,5 +75,5 @@ class PRPModel(nn.Module):
         "Clips (n,3,l,h,w) in 0..1 -> logits (n,C) and reconstruction (n,3,r*l,h,w), those in `heads`"
         features,res = self.encoder(x),()
         if 'rate' in self.heads: res += (self.rate(features),)
-        if 'recon' in self.heads: res += (self.recon(features, (x.shape[2]*self.recon.recon_rate, *x.shape[3:])),)
+        if 'recon' in self.heads: res += (self.recon(features, x),)
         return res
