@@ -11,6 +11,7 @@ runs = dict(modern=(['--names','without colour,two speeds','--seeds','0','--clip
             pretexts=(['--names','random,order','--seeds','0','--clips','3','--width','.05','--size','24','--num-workers','0'], 'out/pretexts.csv', ['random','order'], 'pretext'),
             finetune=(['--names','random,rate','--labels','.5,1','--epochs','1,1','--seeds','0','--clips','1','--width','.05','--size','24','--num-workers','0'], 'out.csv', ['random','random','rate','rate'], 'pretext'),
             tables=(['--tables','3','--encoders','c3d','--seeds','0','--rates','1,2','--clip-len','8','--epochs','1','--tune-epochs','1','--bs','4','--width','.05','--size','24','--num-workers','0'], 'out/runs.csv', ['random','DP','DG-P'], 'method'),
+            colour=(['--seeds','0','--epochs','1','--width','.05','--size','24'], 'out.csv', ['linear','residual'], 'final'),
             frozen=(['--size','32','--level','0','--nf','8','--epochs','1','--seeds','0'], 'out.csv', ['image network','random blocks','blocks trained by rate'], 'kind'))
 
 @pytest.fixture(scope='module')
@@ -33,11 +34,11 @@ def test_rows_are_written_once(name, dataset, tmp_path):
     options,fname,rows,column = runs[name]
     out = tmp_path/fname
     def run():
-        said = subprocess.run([sys.executable, scripts/f'{name}.py', dataset, '--out', out.parent if name in ('pretexts','tables') else out, *options], cwd=tmp_path, capture_output=True, text=True)
+        said = subprocess.run([sys.executable, scripts/f'{name}.py', *[dataset]*(name!='colour'), '--out', out.parent if name in ('pretexts','tables') else out, *options], cwd=tmp_path, capture_output=True, text=True)
         assert said.returncode==0, said.stderr
         return pd.read_csv(out)
     df = run()
-    assert list(df[column])==rows and df['fine-tuned' if name=='finetune' else 'top1'].between(0, 100).all()
+    assert list(df[column])==rows and df[dict(finetune='fine-tuned', colour='colour').get(name, 'top1')].between(0, 100).all()
     assert run().equals(df)
     if name!='tables': return
     known = [pd.read_csv(tmp_path/f'out/{o}.csv', index_col='baseline').value for o in ('baselines','baselines_valid')]
