@@ -1,7 +1,7 @@
 """Train the models that the library contains: slim C3Ds that have learned from drawn videos.
 
 `prp-render mocap15` renders the videos. `python experiments/sample_model.py mocap15 sample --out run` trains `load_model('sample')` on the training videos of split 1, half an hour on two cores, or resumes a run that was stopped,
-and writes the weights, with 16 bits, into the package; `sample-recon` takes an hour or two. `sample-rate` fits rates to the encoder of `sample`, in minutes. The packaged videos are test videos of that split."""
+and writes the weights, with 16 bits, into the package; `sample-recon` takes an hour. `sample-rate` fits rates to the encoder of `sample`, in minutes. The packaged videos are test videos of that split."""
 from fastcore.script import call_parse
 from prp_fastai.all import *
 from prp_fastai.cli.pretrain import prp_pretrain
