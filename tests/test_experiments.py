@@ -39,6 +39,7 @@ def test_rows_are_written_once(name, dataset, tmp_path):
         return pd.read_csv(out)
     df = run()
     assert list(df[column])==rows and df[dict(finetune='fine-tuned', colour='colour').get(name, 'top1')].between(0, 100).all()
+    if name=='colour': assert df.colour[0]<.5 and df.brightness[0]<.5 and abs(df.colour[1]-1)<.1
     assert run().equals(df)
     if name!='tables': return
     known = [pd.read_csv(tmp_path/f'out/{o}.csv', index_col='baseline').value for o in ('baselines','baselines_valid')]
