@@ -113,7 +113,7 @@ def needed_rates(
 
 # %% ../nbs/07_clips.ipynb #46dc5e4d
 class SeveralClips(PlaybackRate):
-    "Path -> frames of its clips, one clip after another (3,k*l,h,w), and their labels (k,). Raises `VideoError`"
+    "Path -> frames of its clips, one clip after another `(3,k*l,h,w)`, and their labels (k,). Raises `VideoError`"
     def __init__(self,
         clips:str, # Name in `draws`
         *args, # Those of `PlaybackRate`

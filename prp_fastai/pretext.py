@@ -47,7 +47,7 @@ pretext_heads['classify'] = Classify
 
 # %% ../nbs/26_pretext.ipynb #162c3f3e
 class PretextModel(nn.Module):
-    "Encoder and heads: clips of a video (n,3,k*l,h,w) -> one output per head"
+    "Encoder and heads: clips of a video `(n,3,k*l,h,w)` -> one output per head"
     def __init__(self,
         encoder, # Module, function or name, as `create_encoder` takes it
         heads:tuple, # Names in `pretext_heads`

@@ -154,7 +154,7 @@ class FlipVideo(RandItem):
 
 # %% ../nbs/05_transforms.ipynb #9f430fe7
 class PRPBatch(ItemTransform):
-    "Raw frames (N,3,h,w), rate indices -> X (n,3,l,h,w), rate, G (n,3,r*l,h,w), M (n,1,r*l,h,w)"
+    "Raw frames (N,3,h,w), rate indices -> X (n,3,l,h,w), rate, G `(n,3,r*l,h,w)`, M `(n,1,r*l,h,w)`"
     def __init__(self,
         rates:tuple=(1,2,4,8), # S: the sampling intervals
         recon_rate:int=2, # r: how many times slower the target plays
@@ -180,7 +180,7 @@ class PRPBatch(ItemTransform):
 # %% ../nbs/05_transforms.ipynb #9b29c162
 @patch
 def _spans(self:PRPBatch, frames, s):
-    "Raw frames of each clip, (3,s*l,h,w) in RGB"
+    "Raw frames of each clip, `(3,s*l,h,w)` in RGB"
     spans = zip(*(x.as_subclass(Tensor).split([span_len(i, self.clip_len) for i in s]) for x in frames))
     return [self._rgb(*(x.transpose(0, 1) for x in span)) for span in spans]
 

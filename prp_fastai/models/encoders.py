@@ -25,7 +25,7 @@ def conv_bn_relu(
     return nn.Sequential(nn.Conv3d(ni, nf, 3, padding=1), nn.BatchNorm3d(nf), nn.ReLU(inplace=True))
 
 class C3D(nn.Sequential):
-    "C3D: (n,3,t,h,w) -> (n,512*width,t/8,h/16,w/16) (figure 3)"
+    "C3D: (n,3,t,h,w) -> `(n,512*width,t/8,h/16,w/16)` (figure 3)"
     def __init__(self,
         width:float=1., # Factor on the channels of every layer
     ):
@@ -77,7 +77,7 @@ class ResidualBlock(nn.Module):
 
 # %% ../../nbs/10_models.encoders.ipynb #f2be8ed8
 class R3D(nn.Sequential):
-    "Stem and four residual stages: (n,3,t,h,w) -> (n,512*width,t/8,h/16,w/16)"
+    "Stem and four residual stages: (n,3,t,h,w) -> `(n,512*width,t/8,h/16,w/16)`"
     def __init__(self,
         width:float=1., # Factor on the channels of every layer
         conv=conv3d, # Makes a convolution of (ni, nf, ks, stride, padding)

@@ -28,7 +28,7 @@ finals = dict(bn_relu=lambda: (nn.BatchNorm3d(3), nn.ReLU(inplace=True)),
               sigmoid=lambda: (nn.Sigmoid(),), linear=lambda: (), residual=lambda: ())
 
 class Decoder(nn.Module):
-    "Features and their clips (n,3,l,h,w) -> reconstruction (n,3,r*l,h,w) (section 3.2, Generative Perception)"
+    "Features and their clips (n,3,l,h,w) -> reconstruction `(n,3,r*l,h,w)` (section 3.2, Generative Perception)"
     def __init__(self,
         nf:int, # Channels of the features
         recon_rate:int=2, # r: how many times slower the reconstruction plays
@@ -72,7 +72,7 @@ class PRPModel(nn.Module):
         if 'recon' in heads: self.recon = Decoder(nf, recon_rate, final, head_convs)
 
     def forward(self, x:Tensor)->tuple:
-        "Clips (n,3,l,h,w) in 0..1 -> logits (n,C) and reconstruction (n,3,r*l,h,w), those in `heads`"
+        "Clips (n,3,l,h,w) in 0..1 -> logits (n,C) and reconstruction `(n,3,r*l,h,w)`, those in `heads`"
         features,res = self.encoder(x),()
         if 'rate' in self.heads: res += (self.rate(features),)
         if 'recon' in self.heads: res += (self.recon(features, x),)
