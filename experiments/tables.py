@@ -30,11 +30,11 @@ trainings = {'paper': dict(), '+ linear end': dict(final='linear'), '+ AdamW': s
 def runs_of(table, rates=(1,2,4,8), clip_len=16, encoders=('c3d','r3d','r2plus1d')):
     "The runs that a table sets side by side: `training`, or the number of one of the paper; 3 stands for 3 to 5"
     def run(method, encoder='c3d', rates='', recon_rate='', attn='', clip_len=clip_len, training='small'): return locals()
-    def gp(recon_rate, attn='dpau'): return run('GP', rates=rates, recon_rate=recon_rate, attn=attn)
+    def gp(recon_rate, attn='dpau', **kwargs): return run('GP', rates=rates, recon_rate=recon_rate, attn=attn, **kwargs)
     def dgp(encoder='c3d', **kwargs): return run('DG-P', encoder, rates, 2, 'dpau', **kwargs)
     if table=='training': return [dgp(training=o) for o in trainings]
     if table=='1': return [run('DP', rates=(1,2,4,8,16)[:n]) for n in (2,3,4,5)]
-    if table=='2': return [run('random', training=''), run('DP', rates=rates), dgp(), gp(2), gp(1), gp(1, None), gp(4)]
+    if table=='2': return [run('random', training=''), run('DP', rates=rates), dgp(), gp(2), gp(2, training='small, residual'), gp(1), gp(1, None), gp(4)]
     if table=='3': return [o for e in encoders for o in (run('random', e, training=''), run('DP', e, rates), dgp(e))]
     raise ValueError(f'table must be training, 1, 2 or 3, got {table!r}')
 
