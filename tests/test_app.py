@@ -80,7 +80,7 @@ def test_prp_app_from_the_shell(files, classifier, tmp_path):
         assert said.startswith('whole video: ')
     finally:
         p.send_signal(signal.SIGINT)
-        p.wait(30)
+        p.wait(120)
     assert f'http://127.0.0.1:{port}' in (tmp_path/'log').read_text()
 
 def test_prp_app_refuses_other_models(files, tmp_path):

@@ -56,7 +56,7 @@ class Crashing(VideoReader):
 @pytest.mark.parametrize('reader,says', [(Hanging,'did not come back'), (Crashing,'crashed')])
 def test_a_decoder_that_hangs_or_crashes_does_not_stop_the_scan(mixed, monkeypatch, reader, says):
     monkeypatch.setattr('prp_fastai.manifest.VideoReader', reader)
-    df = scan_videos(get_video_files(mixed), n_workers=2, timeout=3)
+    df = scan_videos(get_video_files(mixed), n_workers=2, timeout=6)
     faulty = df[df.reason.str.contains(says)]
     assert [Path(o).name for o in faulty.path]==['good3.mp4'] and (df.status=='ok').sum()==10
 

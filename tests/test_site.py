@@ -70,7 +70,7 @@ def logs(browser):
 
 def wait(browser, f):
     from selenium.webdriver.support.ui import WebDriverWait
-    return WebDriverWait(browser, 20).until(lambda _: f())
+    return WebDriverWait(browser, 60).until(lambda _: f())
 
 def find(browser, css): return browser.find_elements('css selector', css)
 
