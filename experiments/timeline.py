@@ -61,7 +61,7 @@ def at_each_price(films, prices):
     return pd.DataFrame(rows).groupby('change', sort=False).mean().reset_index()
 
 def hour(learn, files, folder):
-    "Speed of a timeline of an hour in a process of its own, and its resident memory before and at most"
+    "A timeline of an hour, with torch and without, each in a process of its own: its speed, and its resident memory before and at most"
     parts = [read_frames(f, range(probe(f).n_frames), size=(120,160)) for f in files]
     frames = np.moveaxis(torch.cat(parts, 1).numpy(), 0, -1)
     with av.open(str(folder/'hour.mp4'), 'w') as out:
@@ -69,13 +69,19 @@ def hour(learn, files, folder):
         stream.width,stream.height,stream.pix_fmt = 160,120,'yuv420p'
         for i in range(90_000): out.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frames[i%len(frames)]), format='rgb24')))
         out.mux(stream.encode(None))
-    save_model(learn, folder/'model.safetensors')
+    made = save_model(learn, folder/'model.safetensors'),to_onnx(learn, folder/'model.onnx')
+    loads = f"load_model({str(made[0])!r})",f"OnnxClassifier({str(made[1])!r}, threads=1)"
+    return [dict(runtime=runtime, **in_own_process(module, load, folder/'hour.mp4'))
+            for runtime,module,load in zip(('torch','onnxruntime'), ('prp_fastai.all','prp_fastai.without_torch'), loads)]
+
+def in_own_process(module, load, film):
+    "Speed of the timeline of `film`, and resident memory once the model is there and at most"
     code = f"""import time
-from prp_fastai.all import *
+from {module} import *
 def mb(key): return next(int(o.split()[1])/1024 for o in open('/proc/self/status') if o.startswith(key))
-learn = load_model({str(folder/'model.safetensors')!r})
+model = {load}
 before,start = mb('VmRSS'),time.perf_counter()
-table = learn.timeline({str(folder/'hour.mp4')!r})
+table = model.timeline({str(film)!r})
 print(time.perf_counter()-start, table.end.max(), before, mb('VmHWM'))"""
     out = subprocess.run([sys.executable,'-c',code], capture_output=True, text=True, check=True).stdout
     took,length,before,most = map(float, out.split()[-4:])
@@ -99,7 +105,7 @@ def main(
         prices = (0,1,2,4,6,8,12)
         chosen = at_each_price([film(learn, draw(valid), d/'film.mp4') for _ in range(2)], prices)
         tables = dict(timeline_films=windows, timeline_validation=chosen, timeline_boundaries=at_each_price(films, prices),
-                      timeline_hour=pd.DataFrame([hour(learn, test[:45], d)]))
+                      timeline_hour=pd.DataFrame(hour(learn, test[:45], d)))
         for name,o in tables.items():
             print(o.round(3).to_string())
             o.to_csv(results/f'{name}.csv', index=False)

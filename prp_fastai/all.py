@@ -1,6 +1,7 @@
 "Everything, for interactive use: `from prp_fastai.all import *`"
 from fastai.vision.all import *
 from .core import *
+from .decode import *
 from .read import *
 from .external import *
 from .sampling import *
@@ -33,9 +34,11 @@ from .recognition import *
 from .few_labels import *
 from .saved import *
 from .portable import *
+from .without_torch import *
 from .explore import *
 from .stretches import *
 from .predict import *
+from .windows import *
 from .timeline import *
 from .rate import *
 from .retrieval import *
@@ -51,6 +54,7 @@ from .cli.pretrain import *
 from .cli.evaluate import *
 from .cli.figures import *
 from .cli.predict import *
+from .cli.timeline import *
 from .cli.rate import *
 from .cli.explore import *
 from .cli.benchmark import *

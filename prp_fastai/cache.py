@@ -12,7 +12,7 @@ from fastai.data.all import *
 from .core import *
 from .core import progress
 from .read import *
-from .read import video_errors,crop_window,frame_numbers
+from .decode import video_errors,crop_window,frame_numbers
 from .external import *
 from .manifest import *
 from .manifest import in_processes,file_stamp

@@ -19,6 +19,7 @@ from .models.encoders import *
 from .card import *
 from .features import *
 from .predict import *
+from .windows import *
 from .timeline import *
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler

@@ -15,6 +15,7 @@ from .external import printable
 from .card import *
 from .weights import *
 from .features import *
+from .windows import *
 from .timeline import *
 import math
 

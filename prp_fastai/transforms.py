@@ -11,7 +11,7 @@ __all__ = ['item_rng', 'RandItem', 'PlaybackRate', 'CropVideo', 'FlipVideo', 'PR
 from fastai.vision.all import *
 from .core import *
 from .read import *
-from .read import crop_window
+from .decode import crop_window
 from .sampling import *
 from .motion import *
 from torchvision import tv_tensors

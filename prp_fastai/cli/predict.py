@@ -14,6 +14,7 @@ from ..read import VideoError
 from ..external import printable
 from ..saved import *
 from ..predict import *
+from ..windows import *
 from ..timeline import *
 from .shell import *
 from .data import *
