@@ -20,7 +20,7 @@ def spread(colours):
 @call_parse
 def main(
     out:str='colour.csv', # Table that gets the rows
-    finals:str='linear,residual', # Ends of the decoder
+    finals:str='linear,residual,skip', # Ends of the decoder
     seeds:str='0,1,2', # All runs are done with each
     width:float=.125, # Factor on the channels of the encoder
     size:int=56, # Side of the crop in pixels
@@ -34,7 +34,7 @@ def main(
             key = {k: str(v) for k,v in dict(final=final, seed=seed, width=width, size=size, epochs=epochs).items()}
             if done(out, key): continue
             set_seed(seed)
-            recipe = get_recipe('small', heads=('recon',), final=final, mean_colour=final=='linear', width=width, size=size, epochs=epochs, bs=4, seed=seed)
+            recipe = get_recipe('small', heads=('recon',), final=final, mean_colour=final!='residual', width=width, size=size, epochs=epochs, bs=4, seed=seed)
             with tempfile.TemporaryDirectory() as cache:
                 cache_videos(df.path.tolist(), cache, frame_size(size))
                 learn = prp_learner(PRPDataLoaders.from_files(train, test, recipe=recipe, cache=cache, num_workers=0)).remove_cb(ProgressCallback)

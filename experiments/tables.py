@@ -25,7 +25,7 @@ class UnitGradients(Callback):
 
 def small(**kwargs): return dict(preset='small', **kwargs)
 trainings = {'paper': dict(), '+ linear end': dict(final='linear'), '+ AdamW': small(mean_colour=False, lambda_d=.1), '+ mean colour': small(lambda_d=.1),
-             'small': small(), 'small, residual': small(final='residual', mean_colour=False), 'small, unit gradients': small(cbs=UnitGradients)}
+             'small': small(), 'small, residual': small(final='residual', mean_colour=False), 'small, skip': small(final='skip'), 'small, unit gradients': small(cbs=UnitGradients)}
 
 def runs_of(table, rates=(1,2,4,8), clip_len=16, encoders=('c3d','r3d','r2plus1d')):
     "The runs that a table sets side by side: `training`, or the number of one of the paper; 3 stands for 3 to 5"

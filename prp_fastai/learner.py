@@ -115,8 +115,9 @@ def _model(o, dls):
     if 'rate' in o.heads and len(o.rates)<2:
         raise ValueError(f"one rate, {o.rates}, leaves nothing to tell apart; use heads=('recon',) or more rates")
     if o.weights: raise ValueError(f'weights are for other heads than {", ".join(o.heads)}; use lambda_d and lambda_g')
-    if o.mean_colour and o.final!='linear':
-        raise ValueError(f"mean_colour needs final='linear', got {o.final!r}; for that, set mean_colour=False")
+    if o.mean_colour and o.final not in ('linear','skip'):
+        raise ValueError(f"mean_colour needs final='linear' or 'skip', got {o.final!r}; "
+                         'for that, set mean_colour=False')
     model = PRPModel(o.arch, len(o.rates), o.recon_rate, o.heads, o.width, o.final, o.head_convs)
     if o.mean_colour and 'recon' in model.heads: model.recon.layers[-1][0].bias.data.copy_(clip_colour(dls))
     return model

@@ -11,7 +11,7 @@ runs = dict(modern=(['--names','without colour,two speeds','--seeds','0','--clip
             pretexts=(['--names','random,order','--seeds','0','--clips','3','--width','.05','--size','24','--num-workers','0'], 'out/pretexts.csv', ['random','order'], 'pretext'),
             finetune=(['--names','random,rate','--labels','.5,1','--epochs','1,1','--seeds','0','--clips','1','--width','.05','--size','24','--num-workers','0'], 'out.csv', ['random','random','rate','rate'], 'pretext'),
             tables=(['--tables','3','--encoders','c3d','--seeds','0','--rates','1,2','--clip-len','8','--epochs','1','--tune-epochs','1','--bs','4','--width','.05','--size','24','--num-workers','0'], 'out/runs.csv', ['random','DP','DG-P'], 'method'),
-            colour=(['--seeds','0','--epochs','1','--width','.05','--size','24'], 'out.csv', ['linear','residual'], 'final'),
+            colour=(['--seeds','0','--epochs','1','--width','.05','--size','24'], 'out.csv', ['linear','residual','skip'], 'final'),
             frozen=(['--size','32','--level','0','--nf','8','--epochs','1','--seeds','0'], 'out.csv', ['image network','random blocks','blocks trained by rate'], 'kind'))
 
 @pytest.fixture(scope='module')

@@ -1,5 +1,6 @@
 "Shapes, heads and encoders"
 import pytest,torch
+import torch.nn.functional as F
 from torch import nn
 from prp_fastai.models.encoders import *
 from prp_fastai.models.prp import *
@@ -43,3 +44,16 @@ def test_a_residual_reconstruction_is_added_to_the_clips_own_mean_colour(size, r
     with torch.no_grad(): (rate,plain),(same_rate,added) = linear(x),residual(x)
     assert torch.equal(rate, same_rate)
     assert torch.allclose(added, plain+x.flatten(2).mean(2)[...,None,None,None], atol=1e-6)
+
+@pytest.mark.parametrize('size,r', [(32,2), (36,1), (96,4)])
+def test_a_skip_adds_a_convolution_of_the_features(size, r):
+    linear,skip = (PRPModel('c3d', recon_rate=r, width=.05, final=o).eval() for o in ('linear','skip'))
+    missing = skip.load_state_dict(linear.state_dict(), strict=False).missing_keys
+    assert missing==['recon.skip.weight','recon.skip.bias']
+    x = torch.rand(2,3,16,size,size)
+    with torch.no_grad():
+        features = linear.encoder(x)
+        coarse = F.interpolate(skip.recon.skip(features), size=linear.recon.layers(features).shape[2:], mode='trilinear')
+        plain,added = linear(x)[1],skip(x)[1]
+    assert added.shape==(2,3,16*r,size,size)
+    assert torch.allclose(added, plain+coarse[...,:size,:size], atol=1e-6)

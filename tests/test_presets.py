@@ -182,7 +182,9 @@ def test_the_command_trains_as_small(tmp_path):
 
 def test_mean_colour_needs_a_linear_end(video_folder):
     dls = PRPDataLoaders.from_folder(video_folder, **small)
-    with pytest.raises(ValueError, match="mean_colour needs final='linear', got 'bn_relu'"): prp_learner(dls, mean_colour=True)
+    with pytest.raises(ValueError, match="mean_colour needs final='linear' or 'skip', got 'bn_relu'"): prp_learner(dls, mean_colour=True)
     with pytest.raises(ValueError, match="got 'residual'; for that, set mean_colour=False"): prp_learner(dls, width=.05, preset='small', final='residual')
-    assert prp_learner(dls, width=.05, preset='small', final='residual', mean_colour=False).model.recon.residual
+    assert prp_learner(dls, width=.05, preset='small', final='residual', mean_colour=False).model.recon.final=='residual'
+    skip = prp_learner(dls, width=.05, preset='small', final='skip').model.recon
+    assert (skip.layers[-1][0].bias.detach().cpu()-clip_colour(dls).cpu()).abs().max()<1e-6
     with pytest.raises(ValueError, match='opt_func must be one of sgd, adamw'): prp_pretrain('sample', opt_func='adam')

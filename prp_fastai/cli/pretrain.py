@@ -218,8 +218,8 @@ def prp_demo(
         cache_videos(df.path.tolist(), cache, frame_size(size))
         say(f'Pretraining, {epochs} passes over {(~df.is_test).sum()} videos: about ten minutes on two cores')
         learn = prp_pretrain(str(split/'trainlist01.txt'), str(out), valid=str(split/'testlist01.txt'), cache=cache,
-                             width=.125, size=size, preset='small', epochs=epochs, lambda_d=.03, flip=.5,
-                             bs=4, seed=seed, num_workers=0)
+                             width=.125, size=size, preset='small', final='skip', epochs=epochs,
+                             lambda_d=.03, flip=.5, bs=4, seed=seed, num_workers=0)
         say('Measuring and drawing: less than a minute')
         found = _measure(learn, df, size, cache)
         _draw(learn, out, size)

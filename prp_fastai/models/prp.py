@@ -23,16 +23,19 @@ class RateHead(nn.Sequential):
     ): super().__init__(conv_bn_relu(nf, nf) if head_convs else nn.Identity(),
                         nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(nf, n_rates))
 
-# %% ../../nbs/11_models.prp.ipynb #56aecac0
+# %% ../../nbs/11_models.prp.ipynb #8948cb98
 finals = dict(bn_relu=lambda: (nn.BatchNorm3d(3), nn.ReLU(inplace=True)),
-              sigmoid=lambda: (nn.Sigmoid(),), linear=lambda: (), residual=lambda: ())
+              sigmoid=lambda: (nn.Sigmoid(),), linear=lambda: (), residual=lambda: (), skip=lambda: ())
 
+def _upsampled(x, size): return F.interpolate(x, size=size, mode='trilinear', align_corners=False)
+
+# %% ../../nbs/11_models.prp.ipynb #56aecac0
 class Decoder(nn.Module):
     "Features and their clips (n,3,l,h,w) -> reconstruction `(n,3,r*l,h,w)` (section 3.2, Generative Perception)"
     def __init__(self,
         nf:int, # Channels of the features
         recon_rate:int=2, # r: how many times slower the reconstruction plays
-        final:str='bn_relu', # After the last convolution: 'bn_relu', 'sigmoid', or nothing: 'linear' and 'residual'
+        final:str='bn_relu', # End: 'bn_relu', 'sigmoid', 'linear', 'residual' (plus the clip's mean), 'skip'
         head_convs:bool=True, # A convolution first, as in the authors' code?
     ):
         super().__init__()
@@ -42,13 +45,15 @@ class Decoder(nn.Module):
         self.layers = nn.Sequential(conv_bn_relu(nf, nf) if head_convs else nn.Identity(),
             up(nf), conv_bn_relu(nf, a), up(a), conv_bn_relu(a, b), up(b), conv_bn_relu(b, c), up(c, (recon_rate,2,2)),
             nn.Sequential(nn.Conv3d(c, 3, 3, padding=1), *finals[final]()))
-        self.recon_rate,self.residual = recon_rate,final=='residual'
+        if final=='skip': self.skip = nn.Conv3d(nf, 3, 1)
+        self.recon_rate,self.final = recon_rate,final
 
     def forward(self, features, x):
         y,(t,h,w) = self.layers(features),(self.recon_rate*x.shape[2], *x.shape[3:])
+        if self.final=='skip': y = y + _upsampled(self.skip(features), y.shape[2:])
         if all(0<=a-b<16 for a,b in zip(y.shape[2:], (t,h,w))): y = y[:,:,:t,:h,:w]
-        else: y = F.interpolate(y, size=(t,h,w), mode='trilinear', align_corners=False)
-        return y + x.mean((2,3,4), keepdim=True) if self.residual else y
+        else: y = _upsampled(y, (t,h,w))
+        return y + x.mean((2,3,4), keepdim=True) if self.final=='residual' else y
 
 # %% ../../nbs/11_models.prp.ipynb #fc7ea3c0
 class PRPModel(nn.Module):
@@ -59,7 +64,7 @@ class PRPModel(nn.Module):
         recon_rate:int=2, # r: how many times slower the reconstruction plays
         heads:tuple=('rate','recon'), # DG-P; `('rate',)` is DP, `('recon',)` is GP
         width:float=1., # Factor on the encoder's channels
-        final:str='bn_relu', # End of the decoder: 'bn_relu', 'sigmoid', 'linear', 'residual' (plus the clip's mean)
+        final:str='bn_relu', # End of the decoder: 'bn_relu', 'sigmoid', 'linear', 'residual', 'skip'
         head_convs:bool=True, # A convolution before each head, as in the authors' code?
     ):
         super().__init__()
