@@ -61,8 +61,8 @@ class Heads:
     width:float = 1. # Factor on the channels of c3d, r3d and r2plus1d
     heads:tuple = ('rate','recon') # rate,recon is DG-P, rate is DP, recon is GP; others in `pretext_heads`
     head_convs:bool = True # A convolution before each head, as in the authors' code?
-    final:str = 'bn_relu' # End of the decoder: bn_relu (as the authors), sigmoid, linear, residual (to the clip's mean), skip
-    mean_colour:bool = False # Start from the mean colour as bias of the decoder's last layer? Needs the end linear or skip
+    final:str = 'bn_relu' # End of the decoder: bn_relu (as the authors), sigmoid, linear, residual (to the mean), skip
+    mean_colour:bool = False # Start from the mean colour as bias of the decoder's last layer? For linear and skip
 
 # %% ../nbs/03c_recipe.ipynb #c13354d5
 @dataclass(frozen=True)
