@@ -6,7 +6,7 @@ from fastcore.script import call_parse
 from prp_fastai.all import *
 from prp_fastai.cli.pretrain import prp_pretrain
 
-settings = {'sample': dict(heads='rate', epochs=60), 'sample-recon': dict(final='skip')}
+settings = {'sample': dict(heads='rate', epochs=60), 'sample-recon': dict(epochs=70, final='residual', mean_colour=False)}
 
 @call_parse
 def main(
