@@ -51,7 +51,7 @@ def test_it_imports_no_torch_and_reads_a_video_in_less_memory(onnx, video):
     code = f'''import sys
 from prp_fastai.cli.timeline import *
 from prp_fastai.without_torch import *
-OnnxClassifier({str(onnx)!r}).timeline({str(video)!r})
+OnnxClassifier({str(onnx)!r}, 1).timeline({str(video)!r})
 print([o for o in ('torch','fastai','torchvision','matplotlib') if o in sys.modules])
 print(next(int(o.split()[1])/1024 for o in open('/proc/self/status') if o.startswith('VmHWM')))'''
     *_,loaded,most = subprocess.run([sys.executable,'-c',code], capture_output=True, text=True, check=True).stdout.splitlines()
