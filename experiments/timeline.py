@@ -75,7 +75,7 @@ def hour(learn, files, folder):
             for runtime,module,load in zip(('torch','onnxruntime'), ('prp_fastai.all','prp_fastai.without_torch'), loads)]
 
 def in_own_process(module, load, film):
-    "Speed of the timeline of `film`, and resident memory once the model is there and at most"
+    "Speed of the timeline of `film` on one thread, and resident memory once the model is there and at most"
     code = f"""import time
 from {module} import *
 def mb(key): return next(int(o.split()[1])/1024 for o in open('/proc/self/status') if o.startswith(key))
@@ -83,7 +83,8 @@ model = {load}
 before,start = mb('VmRSS'),time.perf_counter()
 table = model.timeline({str(film)!r})
 print(time.perf_counter()-start, table.end.max(), before, mb('VmHWM'))"""
-    out = subprocess.run([sys.executable,'-c',code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run([sys.executable,'-c',code], capture_output=True, text=True, check=True,
+                         env={**os.environ, 'OMP_NUM_THREADS':'1'}).stdout
     took,length,before,most = map(float, out.split()[-4:])
     return dict(seconds=length, took=took, times_real_time=length/took, MB_before=before, MB_at_most=most)
 

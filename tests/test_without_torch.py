@@ -7,10 +7,13 @@ from prp_fastai.cli.timeline import prp_timeline
 
 @pytest.fixture(scope='module')
 def learn():
+    "A classifier whose answers change with each pixel: a trained encoder under large weights"
     df = read_ucf101(sample_videos(), 1)
-    dls = VideoDataLoaders.from_df(df, label_col='label', fn_col='path', test_col='is_test', size=32, bs=8, num_workers=0)
+    dls = VideoDataLoaders.from_df(df, label_col='label', fn_col='path', test_col='is_test', size=56, bs=8, num_workers=0)
     set_seed(0)
-    return video_learner(dls, 'c3d', width=.0625)
+    res = video_learner(dls, encoder='sample')
+    res.model.head[-1].weight.data.mul_(10)
+    return res
 
 @pytest.fixture(scope='module')
 def onnx(learn, tmp_path_factory): return to_onnx(learn, tmp_path_factory.mktemp('onnx')/'model.onnx')
@@ -28,17 +31,30 @@ def test_the_timeline_is_that_of_torch(learn, onnx, video, every, bs):
     same(OnnxClassifier(onnx).timeline(video, every, bs), learn.timeline(video, every))
 
 def test_unusual_files(learn, onnx, video, tmp_path):
+    "B-frames without an index, a rotated video, the rest of one that was cut off"
     frames = read_frames(video, range(60))
     odd = write_video(tmp_path/'odd.avi', read_frames(video, range(60), size=(50,74)), codec='mpeg4', bf=2, fps=12)
-    turned = tmp_path/'turned.mp4'
-    with av.open(str(write_video(tmp_path/'plain.mp4', frames))) as a, av.open(str(turned), 'w') as b:
-        out = b.add_stream_from_template(a.streams.video[0])
-        for p in a.demux(a.streams.video[0]):
-            if p.dts is not None: p.stream = out; b.mux(p)
-    cut = tmp_path/'cut.ts'
-    whole = write_video(tmp_path/'whole.ts', frames, g=12)
+    with av.open(str(tmp_path/'turned.mp4'), 'w') as c:
+        s = c.add_stream('libx264', rate=25)
+        s.height,s.width,s.pix_fmt = *frames.shape[2:],'yuv420p'
+        s.set_display_rotation(90)
+        for f in frames.permute(1,2,3,0).numpy(): c.mux(s.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(f), format='rgb24')))
+        c.mux(s.encode(None))
+    assert probe(tmp_path/'turned.mp4').height==frames.shape[3]
+    whole,cut = write_video(tmp_path/'whole.ts', frames, g=12),tmp_path/'cut.ts'
     cut.write_bytes(whole.read_bytes()[:int(whole.stat().st_size*.7)])
-    for o in (odd,turned,cut): same(OnnxClassifier(onnx).timeline(o), learn.timeline(o))
+    assert 30<probe(cut).n_frames<60
+    for o in (odd,tmp_path/'turned.mp4',cut): same(OnnxClassifier(onnx).timeline(o, .2), learn.timeline(o, .2))
+
+def test_what_decodes_before_an_error_is_predicted(learn, onnx, video, monkeypatch, capsys):
+    real = VideoReader.arrays_in_parts
+    def torn(self, n=256, *args, **kwargs):
+        yield next(real(self, 40, *args, **kwargs))
+        raise VideoError(self.path, 'the tail is missing')
+    monkeypatch.setattr(VideoReader, 'arrays_in_parts', torn)
+    mine,said,want = OnnxClassifier(onnx).timeline(video, .2),capsys.readouterr().out,learn.timeline(video, .2)
+    same(mine, want)
+    assert len(mine)>2 and mine.end.max()<=40/25 and 'the tail is missing' in mine.attrs['reason'] and 'the tail is missing' in said
 
 def test_labels_that_do_not_exclude_each_other(video, tmp_path):
     files = get_video_files(sample_videos())[:8]
