@@ -40,34 +40,14 @@ def clips_in_pass(
 
 
 # %% ../nbs/34a_timeline.ipynb #fd47412a
-def _of_batch(learn, clips, features):
+def _predict(learn, clips, features):
     "Probabilities (n,C), and pooled features (n,d) if they are asked for, of clips in 0..255"
-    x = torch.stack(clips).to(learn.dls.device).float().div_(255)
-    with torch.no_grad():
-        maps = learn.model.encoder(x) if features else None
+    x = torch.from_numpy(clips).to(learn.dls.device).float().div_(255)
+    with torch.no_grad(), eval_mode(learn.model):
+        maps = [mean_pool(learn.model.encoder(x))] if features else []
         logits = learn.model(x)
     multi = isinstance(learn.loss_func, BCEWithLogitsLossFlat)
-    return (logits.sigmoid() if multi else logits.softmax(-1)).cpu(),mean_pool(maps).cpu() if features else None
-
-def _windows(learn, v, starts, features):
-    "Probabilities and features, batch by batch; the error that ended them, if any"
-    o,bs,batch = learn.dls.recipe,min(learn.dls.bs, 16),[]
-    with eval_mode(learn.model):
-        try:
-            for clip in progress(clips_in_pass(v, [range(i, i+o.clip_len) for i in starts], o.size), len(starts)):
-                batch.append(clip)
-                if len(batch)==bs: yield _of_batch(learn, batch, features),None; batch = []
-        except VideoError as e: yield None,e
-        if batch: yield _of_batch(learn, batch, features),None
-
-
-# %% ../nbs/34a_timeline.ipynb #676845fc
-def _kept(found, res, at, n):
-    "Write what a batch gave into memory for `n` rows; many small pieces would keep freed memory from being used again"
-    found = found or [None if o is None else np.empty((n, o.shape[1]), np.float32) for o in res]
-    for o,x in zip(found, res):
-        if x is not None: o[at:at+len(x)] = x
-    return found,at+len(res[0])
+    return [o.cpu() for o in (logits.sigmoid() if multi else logits.softmax(-1), *maps)]
 
 # %% ../nbs/34a_timeline.ipynb #86d37c44
 @patch
@@ -77,24 +57,21 @@ def timeline(self:Learner,
     features:bool=False, # Keep the encoder's pooled features, in the column `features`?
 )->pd.DataFrame: # Of each window `start`, `end` in seconds, `label`, `probability`; `probs` (C,) of all classes
     "Predict a window every so many seconds. Raises `VideoError` if there is no window"
-    o,found,n,reason = self.dls.recipe,[],0,''
+    o = self.dls.recipe
     with item_tfm(self.dls, RandomClip).reader(path) as v:
         times = frame_times(v)
         starts = window_starts(times, every, o.clip_len)
         if not len(starts): raise VideoError(path, f'{len(v)} frames are too few for a window of {o.clip_len}')
-        if lost:=getattr(v, 'n_lost', 0): reason = f'{lost} frames cannot be decoded'
-        for res,e in _windows(self, v, starts, features):
-            if e: reason = f'decoding ended early: {e.reason}'
-            else: found,n = _kept(found, res, n, len(starts))
-    return _table(self, times, starts[:n], found, reason)
-
-# %% ../nbs/34a_timeline.ipynb #2e0cc0dc
-def _table(learn, times, starts, found, reason):
-    "Rows of the windows that were predicted"
-    if not found: raise VideoError('the video', reason or 'no window was predicted')
-    p,x = (None if o is None else o[:len(starts)] for o in found)
-    table = window_table(times, starts, learn.dls.recipe.clip_len, p, learn.dls.vocab, reason)
-    return table if x is None else table.assign(features=list(x))
+        clips = clips_in_pass(v, [range(i, i+o.clip_len) for i in starts], o.size)
+        found,error = predict_windows(progress(clips, len(starts)), partial(_predict, self, features=features),
+                                      len(starts), min(self.dls.bs, 16))
+        lost = getattr(v, 'n_lost', 0)
+    reason = f'{lost} frames cannot be decoded' if lost else ''
+    if error: reason = f'decoding ended early: {error.reason}'
+    if not found: raise VideoError(path, reason)
+    p,*x = found
+    table = window_table(times, starts[:len(p)], o.clip_len, p, self.dls.vocab, reason)
+    return table.assign(features=list(*x)) if x else table
 
 # %% ../nbs/34a_timeline.ipynb #bd847dfd
 def plot_timeline(

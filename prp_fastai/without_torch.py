@@ -49,17 +49,6 @@ def _session(fname, threads):
         if not type(e).__module__.startswith('onnxruntime'): raise
         raise ValueError(f'{fname} is no ONNX model') from e
 
-# %% ../nbs/35b_without_torch.ipynb #270f859e
-def _batches(clips, bs):
-    "Arrays (<=bs,3,l,size,size) of `clips`, and the error that ended them, if any"
-    batch = []
-    try:
-        for o in clips:
-            batch.append(o)
-            if len(batch)==bs: yield np.stack(batch),None; batch = []
-    except VideoError as e: yield None,e
-    if batch: yield np.stack(batch),None
-
 # %% ../nbs/35b_without_torch.ipynb #e659f28e
 @patch
 def timeline(self:OnnxClassifier,
@@ -74,15 +63,11 @@ def timeline(self:OnnxClassifier,
         starts = window_starts(times, every, l)
         if not len(starts): raise VideoError(path, f'{len(v)} frames are too few for a window of {l}')
         parts = v.arrays_in_parts(size=(h,w), window=(round((h-n)/2), round((w-n)/2), n, n))
-        clips,found,done = clips_of_parts(parts, [range(i, i+l) for i in starts]),None,0
+        clips = clips_of_parts(parts, [range(i, i+l) for i in starts])
         if sys.stdout.isatty(): clips = progress_bar(clips, total=len(starts), leave=False)
-        reason = f'{v.n_lost} frames cannot be decoded' if v.n_lost else ''
-        for x,e in _batches(clips, bs):
-            if e: reason = f'decoding ended early: {e.reason}'
-            else:
-                p = self(x)
-                found = np.empty((len(starts), p.shape[1]), np.float32) if found is None else found
-                found[done:done+len(p)] = p
-                done += len(p)
-    if not done: raise VideoError(path, reason)
-    return window_table(times, starts[:done], l, found[:done], self.card['classes'], reason)
+        found,error = predict_windows(clips, lambda x: [self(x)], len(starts), bs)
+    reason = f'{v.n_lost} frames cannot be decoded' if v.n_lost else ''
+    if error: reason = f'decoding ended early: {error.reason}'
+    if not found: raise VideoError(path, reason)
+    p, = found
+    return window_table(times, starts[:len(p)], l, p, self.card['classes'], reason)
