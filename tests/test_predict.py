@@ -114,6 +114,28 @@ def test_what_decodes_before_an_error_is_predicted(classifier, monkeypatch, caps
     table = learn.timeline(files[0], every=.2)
     assert len(table)>2 and table.end.max()<=40/25 and 'the tail is missing' in table.attrs['reason'] and 'the tail is missing' in capsys.readouterr().out
 
+def test_a_video_of_which_nothing_decodes_has_no_timeline(classifier, monkeypatch):
+    learn,files,_ = classifier
+    def torn(self, *args): raise VideoError(self.path, 'its head is missing')
+    monkeypatch.setattr(VideoReader, 'in_parts', torn)
+    with pytest.raises(VideoError, match='decoding ended early: its head is missing') as e: learn.timeline(files[0])
+    test_eq(Path(e.value.path), files[0])
+
+@pytest.mark.parametrize('n,sizes', [(0,[]), (1,[1]), (2,[2]), (5,[2,2,1])])
+@pytest.mark.parametrize('torn', [False,True])
+def test_windows_are_predicted_batch_by_batch(n, sizes, torn):
+    "Each window once and in order, whether the clips end or break off in a batch or after it"
+    seen = []
+    def clips():
+        for i in range(n): yield np.full((3,2,4,4), i)
+        if torn: raise VideoError('v.mp4', 'torn')
+    def predict(x):
+        seen.append(len(x))
+        return [x[:,:1,0,0,0], -x[:,:2,0,0,0]]
+    found,error = predict_windows(clips(), predict, 7, bs=2)
+    test_eq((seen, bool(error)), (sizes, torn))
+    test_eq([o.tolist() for o in found], [[[i] for i in range(n)], [[-i]*2 for i in range(n)]] if n else [])
+
 def windows(labels, p=.7):
     "Windows of two classes; each has probability `p` of its own label"
     probs = [np.array([p,1-p] if o=='a' else [1-p,p]) for o in labels]

@@ -74,6 +74,13 @@ print(next(int(o.split()[1])/1024 for o in open('/proc/self/status') if o.starts
     test_eq(loaded, '[]')
     assert float(most)<400
 
+def test_a_video_of_which_nothing_decodes_has_no_timeline(onnx, video, monkeypatch):
+    def torn(self, **kwargs):
+        raise VideoError(self.path, 'its head is missing')
+        yield
+    monkeypatch.setattr(VideoReader, 'arrays_in_parts', torn)
+    with pytest.raises(VideoError, match='decoding ended early: its head is missing'): OnnxClassifier(onnx).timeline(video)
+
 def test_mistakes(learn, onnx, video, tmp_path, capsys, monkeypatch):
     (tmp_path/'text.onnx').write_text('no model')
     short = write_video(tmp_path/'short.mp4', read_frames(video, range(9)))
