@@ -56,7 +56,7 @@ def predict_windows(
     predict, # (n,3,l,h,w) -> list of arrays (n,...)
     n:int, # Windows of the video
     bs:int=16, # Windows in a batch
-)->tuple: # What `predict` gives, for all windows; the `VideoError` that ended them, or None
+)->tuple: # What `predict` gives for all windows, as `float32`; the `VideoError` that ended them, or None
     "Predict windows batch by batch"
     found,done,batch,error = None,0,[],None
     def flush():
