@@ -16,7 +16,7 @@ def play(script, args, out):
     for fd in (1,2): os.dup2(out.fileno(), fd)
     sys.stdout,sys.stderr = (os.fdopen(fd, 'w', buffering=1, closefd=False) for fd in (1,2))
     torch.set_num_threads(1)
-    sys.argv = [str(script), *map(str, args)]
+    sys.argv,sys.path = [str(script), *map(str, args)],[str(script.parent), *sys.path]
     try: runpy.run_path(str(script), run_name='__main__')
     except SystemExit as e:
         if isinstance(e.code, str): print(e.code, file=sys.stderr)
@@ -26,8 +26,8 @@ def play(script, args, out):
         return 1
     return 0
 
-def fork(name, *args, ok=True):
-    "What a command says, in a copy of this process, which has imported everything"
+def forked(name, *args):
+    "Exit code of a command or script and what it says, in a copy of this process, which has imported everything"
     with tempfile.TemporaryFile('w+') as out:
         if not (pid := os.fork()):
             code = 1
@@ -38,7 +38,11 @@ def fork(name, *args, ok=True):
                 os._exit(code)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         out.seek(0)
-        said = out.read()
+        return code,out.read()
+
+def fork(name, *args, ok=True):
+    "What a command or script says, by `forked`"
+    code,said = forked(name, *args)
     assert (code==0)==ok, said
     return said
 
@@ -123,8 +127,9 @@ def test_bad_settings_are_one_sentence_before_anything_runs(tmp_path, args, says
     said = fork('prp-pretrain', *args, '--out', tmp_path/'run', ok=False)
     assert says in said and not (tmp_path/'run/history.csv').exists()
 
-def test_demo_says_what_it_told_and_where_the_pictures_are(tmp_path):
-    said = run('prp-demo', 'pictures', '--epochs', 1, cwd=tmp_path)
+def test_demo_says_what_it_told_and_where_the_pictures_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = fork('prp-demo', 'pictures', '--epochs', 1)
     for o in ('60 of 60 videos are read from the cache', '1 passes over 45 videos', 'On 15 videos of actors it has not seen', '(chance: 0.250)', 'the mean colour of each clip', 'random weights'): assert o in said, o
     for o in ('rates','results','activations'): assert f'pictures/{o}.png' in said and (tmp_path/f'pictures/{o}.png').stat().st_size>1000
     how = json.loads((tmp_path/'pictures/settings.json').read_text())['settings']

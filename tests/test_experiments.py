@@ -1,10 +1,10 @@
 "The scripts behind the pages run from an empty folder, write their rows, and do not repeat them"
-import subprocess,sys
 from pathlib import Path
 import pandas as pd
 import pytest
 from prp_fastai.read import write_video
 from conftest import pattern
+from test_cli import fork
 
 scripts = Path(__file__).resolve().parent.parent/'experiments'
 runs = dict(modern=(['--names','without colour,two speeds','--seeds','0','--clips','2','--width','.05','--size','24','--num-workers','0'], 'out.csv', ['without colour','two speeds'], 'change'),
@@ -30,12 +30,12 @@ def dataset(tmp_path_factory):
     return path
 
 @pytest.mark.parametrize('name', runs)
-def test_rows_are_written_once(name, dataset, tmp_path):
+def test_rows_are_written_once(name, dataset, tmp_path, monkeypatch):
     options,fname,rows,column = runs[name]
     out = tmp_path/fname
+    monkeypatch.chdir(tmp_path)
     def run():
-        said = subprocess.run([sys.executable, scripts/f'{name}.py', *[dataset]*(name!='colour'), '--out', out.parent if name in ('pretexts','tables') else out, *options], cwd=tmp_path, capture_output=True, text=True)
-        assert said.returncode==0, said.stderr
+        fork(scripts/f'{name}.py', *[dataset]*(name!='colour'), '--out', out.parent if name in ('pretexts','tables') else out, *options)
         return pd.read_csv(out)
     df = run()
     assert list(df[column])==rows and df[dict(finetune='fine-tuned', colour='colour').get(name, 'top1')].between(0, 100).all()

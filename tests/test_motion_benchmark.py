@@ -1,9 +1,9 @@
 "Twins and the benchmark that asks for them: what a twin shares, what every row has to satisfy, errors, the command, the script, the rows in the repository"
-import subprocess,sys
 from pathlib import Path
 import pytest
 from fastcore.test import test_close,test_eq
 from prp_fastai.all import *
+from test_cli import fork
 
 root,actions = Path(__file__).resolve().parent.parent,['Kick','Walk','Backflip']
 size = dict(size=56, num_workers=0, clips=2)
@@ -129,11 +129,11 @@ def test_the_command_takes_an_image_network_by_name(mocap3, tmp_path):
     for o in ('top1','linear probe','GFLOP'): test_close(row[o], round(expected[o], 3), eps=1e-3)
     with pytest.raises(ValueError, match='not for c3d'): prp_benchmark('c3d', str(mocap3), weights='published')
 
-def test_the_script_adds_the_rows_that_nothing_has_trained(mocap3, tmp_path):
+def test_the_script_adds_the_rows_that_nothing_has_trained(mocap3, tmp_path, monkeypatch):
     out = tmp_path/'board.csv'
+    monkeypatch.chdir(tmp_path)
     def run():
-        said = subprocess.run([sys.executable, root/'experiments/motion.py', mocap3, '--out', out, '--width', '.0625', '--num-workers', '0'], cwd=tmp_path, capture_output=True, text=True)
-        assert said.returncode==0, said.stderr
+        fork(root/'experiments/motion.py', mocap3, '--out', out, '--width', '.0625', '--num-workers', '0')
         return pd.read_csv(out)
     first = run()
     test_eq(len(first), 5)

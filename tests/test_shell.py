@@ -1,16 +1,10 @@
 "Manners of the commands: mistakes, last lines, logs, advice for few labels"
-import inspect,os,subprocess,sys
-from pathlib import Path
+import inspect,subprocess
 import numpy as np,pytest
 from fastcore.test import test_eq
 from prp_fastai.all import *
-from test_cli import fork,labelled_folder,run
+from test_cli import bin,fork,forked,labelled_folder
 from test_docs import public
-
-def exits(name, *args):
-    "Exit code and text of a command"
-    res = subprocess.run([str(Path(sys.executable).parent/name), *map(str, args)], capture_output=True, text=True)
-    return res.returncode,res.stdout,res.stderr
 
 @pytest.fixture(scope='module')
 def labelled(video_folder, tmp_path_factory):
@@ -29,14 +23,14 @@ def labelled(video_folder, tmp_path_factory):
     (('prp-test','nowhere'), 'prp-test: nowhere holds no run of prp-finetune')])
 def test_a_mistake_is_one_sentence_and_code_2(args, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code,_,said = exits(*args)
+    code,said = forked(*args)
     assert code==2 and said.startswith(says) and said.count('\n')==1
 
 @pytest.mark.parametrize('name', ['prp-retrieve','prp-probe'])
 def test_seen_videos_are_refused_in_the_words_of_the_shell(name, labelled, tmp_path):
     videos,seen,unseen = labelled
     small = ('--out',tmp_path/'out','--num-workers',0)
-    code,_,said = exits(name, videos, seen, *small)
+    code,said = forked(name, videos, seen, *small)
     assert code==2 and '--allow-seen' in said and 'allow_seen' not in said and 'Traceback' not in said
     fork(name, videos, seen, '--allow-seen', *small)
     fork(name, videos, unseen, *small)
@@ -52,8 +46,8 @@ def test_a_fault_of_the_program_keeps_its_traceback():
 
 def test_nothing_is_said_before_the_command_begins(monkeypatch):
     for o in ('PYTHONWARNINGS','MPLBACKEND'): monkeypatch.delenv(o, raising=False)
-    code,_,said = exits('prp-scan', '--help')
-    assert code==0 and not said
+    res = subprocess.run([bin/'prp-scan', '--help'], capture_output=True, text=True)
+    assert res.returncode==0 and not res.stderr
 
 def test_commands_from_scan_to_retrieval(labelled, tmp_path, monkeypatch):
     "Logs have lines, no bars; the last lines say what was written and what may come next"
