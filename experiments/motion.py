@@ -9,14 +9,15 @@ def untrained(size, width):
     "Encoders by name; drawn anew by each call, and the same by seed"
     set_seed(0)
     return {'mean frame': MeanFrame(), 'mean change': MeanChange(), 'random C3D': create_encoder('c3d', width), 'random C3D of differences': create_encoder('c3d_diff', width),
-            'random ResNet-18, mean over frames': foreign_encoder('timm/resnet18', size=size, level=2, blocks=0)}
+            'random ResNet-18, mean over frames': foreign_encoder('timm/resnet18', size=size, level=2, blocks=0),
+            'random R(2+1)D of differences': create_encoder('r2plus1d_diff', width)}
 
 @call_parse(pos=['source'])
 def main(
     source:str, # Folder that `prp-render --twins` wrote
     out:str='leaderboard.csv', # Table that gets the rows
     size:int=56, # Side of the crop in pixels
-    width:float=1/8, # Factor on the channels of C3D
+    width:float=1/8, # Factor on the channels of C3D and R(2+1)D
     num_workers:int=None, # Processes that read videos
 ):
     "Add rows of untrained encoders"

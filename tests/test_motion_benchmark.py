@@ -136,7 +136,7 @@ def test_the_script_adds_the_rows_that_nothing_has_trained(mocap3, tmp_path, mon
         fork(root/'experiments/motion.py', mocap3, '--out', out, '--width', '.0625', '--num-workers', '0')
         return pd.read_csv(out)
     first = run()
-    test_eq(len(first), 5)
+    test_eq(len(first), 6)
     test_eq(first.set_index('name').loc['mean frame','twin first'], 100)
     assert run().equals(first)
 
