@@ -8,7 +8,7 @@ from pretexts import measure
 from tables import add_rows,done
 
 changes = {'without colour': dict(colour=0.), 'without crops': dict(area=1.), 'more colour': dict(colour=.8), 'smaller crops': dict(area=.2),
-           'speed jitter': dict(jitter=.2), 'two speeds': dict(clips='pair'), 'batches of 64': dict(bs=64)}
+           'speed jitter': dict(jitter=.2), 'two speeds': dict(clips='pair')}
 
 @call_parse(pos=['source'])
 def main(
