@@ -18,7 +18,7 @@ demo: .venv/.installed  ## Pretrain on the packaged videos and draw what was lea
 test: .venv/.docs  ## Notebooks clean and in step with the library, then their examples, then the tests
 	$(BIN)/python tests/in_step.py
 	OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore $(BIN)/nbdev-test --n-workers 2 --timing
-	OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore $(BIN)/python -m pytest -q -n 2 --dist loadfile --durations 25
+	OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 docs: .venv/.docs  ## The documentation site, in _docs; a warning is an error
 	PYTHONWARNINGS=ignore $(BIN)/python docs/build.py --strict

@@ -45,6 +45,7 @@ def sources():
     "Process the notebooks; write what Sphinx reads to `docs/_src`, and what it copies to `docs/_extra`"
     cfg = get_config(here)
     os.chdir(cfg.config_path)
+    reference = commands(cfg) # Imports the library, which the processes of `proc_nbs` then have
     refresh_quarto_yml(); _build_modidx()
     (cfg.nbs_path/'sidebar.yml').write_text(sidebar.sidebar())
     proc,src,extra = proc_nbs(force=True),here/'_src',here/'_extra'
@@ -64,7 +65,7 @@ def sources():
                                     'markdown', id='formats'))
             write_nb(nb, src/doc[o])
     changes = (cfg.config_path/'CHANGELOG.md').read_text().replace('<!-- do not remove -->\n\n', '')
-    for name,text in (('commands',commands(cfg)), ('changes',changes)):
+    for name,text in (('commands',reference), ('changes',changes)):
         (src/f'{name}.md').write_text(text)
         (extra/f'{name}.html.md').write_text(text)
     pages['Tools'] += [('Command reference', 'commands.html', 'Every command and its options'),

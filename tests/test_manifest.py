@@ -129,12 +129,12 @@ def test_mutilated_files(mixed, tmp_path, capsys):
     write_video(path/'a.avi', pattern(140, seed=1), codec='mpeg4', threads=1)
     sources = [(mixed/'good0.mp4').read_bytes(), (path/'a.avi').read_bytes()]
     (path/'a.avi').unlink()
-    for i in range(1000): (path/f'{i:03}{rng.choice([".mp4",".avi",".mkv"])}').write_bytes(mutilate(rng.choice(sources), rng))
+    for i in range(400): (path/f'{i:03}{rng.choice([".mp4",".avi",".mkv"])}').write_bytes(mutilate(rng.choice(sources), rng))
     for i in range(6): shutil.copy(mixed/f'good{i}.mp4', path/f'whole{i}.mp4')
     files = get_video_files(path)
     df = scan_videos(files, timeout=10)
     whole = df.path.str.contains('whole')
-    assert len(df)==1006 and set(df.status)=={'ok','broken'} and (df[whole].status=='ok').all() and df.n_frames[whole].eq(140).all()
+    assert len(df)==406 and set(df.status)=={'ok','broken'} and (df[whole].status=='ok').all() and df.n_frames[whole].eq(140).all()
     assert not df.reason.str.contains('did not come back').any() and (df[df.status=='broken'].reason.str.len()>5).all()
 
     with warnings.catch_warnings(record=True) as told:
@@ -149,7 +149,7 @@ def test_mutilated_files(mixed, tmp_path, capsys):
     item_tfm(dls, PlaybackRate).reader = VideoReader
     assert sum(1 for _ in dls.train)==len(dls.train)
     damaged = {str(o) for o in L(dls.train_ds.items)[dls.train.bad.nonzero().flatten().tolist()]}
-    assert len(damaged)>100 and not any('whole' in o for o in damaged)
+    assert len(damaged)>40 and not any('whole' in o for o in damaged)
     hopeless = {str(o) for o in dls.train_ds.items if not opens(o)}
     assert hopeless and len(hopeless-damaged)<4, 'only those that the last batch leaves out are not counted'
 
