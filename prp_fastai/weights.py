@@ -220,7 +220,8 @@ def _find(source, arch):
     if isinstance(source, dict): return from_authors(source).encoder.eval()
     if str(source) in encoders: return create_encoder(str(source)).eval()
     if not model_file(source).exists():
-        raise FileNotFoundError(f'{source} is neither a file nor one of {", ".join([*encoders, *packaged_models])}')
+        raise FileNotFoundError(f'{source} is neither a file nor one of {", ".join([*encoders, *packaged_models])}; '
+                                '`foreign_encoder` makes others')
     if model_file(source).suffix!='.safetensors': return from_authors(source).encoder.eval()
     return load_encoder(source, None if isinstance(arch, str) else deepcopy(arch))
 

@@ -172,6 +172,7 @@ def create_encoder(
     if isinstance(arch, nn.Module): return arch
     if isinstance(arch, str):
         if arch not in encoders:
-            raise ValueError(f'no encoder {arch!r}; there are {", ".join(encoders)}, or pass a module')
+            raise ValueError(f'no encoder {arch!r}; there are {", ".join(encoders)}; or pass a module, such as one '
+                             'of `foreign_encoder`')
         arch = encoders[arch]
     return arch(width=width)
