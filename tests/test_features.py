@@ -171,7 +171,7 @@ def test_one_door(learn, tmp_path):
         assert all(torch.equal(v, full.encoder.state_dict()[k]) for k,v in net.state_dict().items()) and net.card['size']==112
     assert type(get_encoder('r3d')) is R3D and card_of(get_encoder('r3d'))=={}
     assert card_of(nn.DataParallel(learn.model))==learn.model.encoder.card
-    with pytest.raises(FileNotFoundError, match='c3dd is neither a file nor one of c3d'): get_encoder('c3dd')
+    with pytest.raises(FileNotFoundError, match='c3dd is neither a file nor one of c3d.*; `foreign_encoder` makes others'): get_encoder('c3dd')
     own = c3d(.05)
     assert get_encoder(fname, own) is not own and not torch.equal(own.conv1[0].weight, learn.model.encoder.conv1[0].weight), 'a module that a file is loaded into stays as it is'
 
